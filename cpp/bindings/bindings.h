@@ -1,0 +1,11 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+/// One function per area, each in bind_<area>.cpp: adds that area's functions and classes to the module.
+namespace gristmill {
+
+void bind_errors(pybind11::module_& m);
+void bind_isa(pybind11::module_& m);
+
+}  // namespace gristmill

@@ -1,0 +1,8 @@
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "Compiled core of gristmill. Use it through gristmill.kernels.";
+  m.attr("__version__") = GRISTMILL_VERSION;
+  gristmill::bind_errors(m);
+  gristmill::bind_isa(m);
+}

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "kernel_table.h"
+
+/// One function per level, in kernels/<level>/install_<level>.cpp: fills or replaces the slots that the level
+/// implements by calling the level's install_<area>_<level>(), one in each of its area files.
+namespace gristmill {
+
+void install_scalar(KernelTable& table);
+void install_avx2(KernelTable& table);
+void install_avx512vnni(KernelTable& table);
+void install_neon(KernelTable& table);
+void install_neon_dotprod(KernelTable& table);
+void install_neon_i8mm(KernelTable& table);
+
+}  // namespace gristmill

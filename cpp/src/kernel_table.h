@@ -1,0 +1,24 @@
+#pragma once
+
+#include "calibrate_kernels.h"
+#include "quantize_kernels.h"
+
+/// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
+/// files.
+///
+/// Each area has its own slots in <area>_kernels.h. Kernel files include that header, intrinsics, fixed-width
+/// types and their level's simd.h, and nothing else: any inline function of another header would be compiled
+/// with the level's flags and could be linked into baseline code. Helpers in kernel files are static or in an
+/// unnamed namespace.
+///
+/// Contract of every slot: pointers are valid for exactly the elements named and nothing outside them is read
+/// or written; no alignment is assumed; counts may be 0; input and output do not overlap unless the slot says
+/// so.
+namespace gristmill {
+
+struct KernelTable {
+  CalibrateKernels calibrate;
+  QuantizeKernels quantize;
+};
+
+}  // namespace gristmill

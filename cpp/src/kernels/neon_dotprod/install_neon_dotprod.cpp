@@ -1,0 +1,7 @@
+#include "install.h"
+
+namespace gristmill {
+
+void install_neon_dotprod(KernelTable&) {}
+
+}  // namespace gristmill

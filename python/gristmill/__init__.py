@@ -1,0 +1,34 @@
+"""gristmill: prune, quantize and run convolution and linear networks on CPUs."""
+
+from __future__ import annotations
+
+from gristmill import errors, kernels
+from gristmill._core import __version__
+from gristmill._environment import apply_environment
+from gristmill.errors import (
+    ArgumentError,
+    DTypeError,
+    GristmillError,
+    IsaError,
+    LimitError,
+    ShapeError,
+)
+from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
+
+__all__ = [
+    "ArgumentError",
+    "DTypeError",
+    "GristmillError",
+    "IsaError",
+    "LimitError",
+    "ShapeError",
+    "__version__",
+    "errors",
+    "get_isa",
+    "get_num_threads",
+    "kernels",
+    "set_isa",
+    "set_num_threads",
+]
+
+apply_environment()

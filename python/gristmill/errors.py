@@ -1,0 +1,56 @@
+"""The errors gristmill raises: one base class, one subclass per kind of mistake.
+
+Every error carries the place it is about, as far as it is known: ``file``, ``node`` (an argument, layer or tensor) and
+the bare ``reason``. ``str(error)`` joins them into one line.
+"""
+
+from __future__ import annotations
+
+
+class GristmillError(Exception):
+    """Base class of every error that gristmill raises on purpose.
+
+    Example:
+        >>> error = ShapeError("expected 3 channels, got 4", node="conv1", file="model.onnx")
+        >>> str(error)
+        'model.onnx: conv1: expected 3 channels, got 4'
+        >>> error.node
+        'conv1'
+    """
+
+    def __init__(self, reason: str, *, node: str | None = None, file: str | None = None) -> None:
+        """Store the place and the reason."""
+        super().__init__(reason, node, file)
+        self.reason = reason
+        self.node = node
+        self.file = file
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.node, self.reason) if part)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.reason, self.node, self.file)
+
+
+class ArgumentError(GristmillError, ValueError):
+    """An argument has a value that makes no sense: a scale of zero, an unknown name, a negative count."""
+
+
+class DTypeError(GristmillError, TypeError):
+    """An array has another element type than the operation takes; nothing is converted silently."""
+
+
+class ShapeError(GristmillError, ValueError):
+    """An array has another rank or shape than the operation needs."""
+
+
+class IsaError(GristmillError, ValueError):
+    """An instruction-set level is unknown, not compiled, or not supported by this processor."""
+
+
+class LimitError(GristmillError, ValueError):
+    """A size is beyond what the arithmetic or the memory budget allows."""
+
+
+def _rebuild(kind: type[GristmillError], reason: str, node: str | None, file: str | None) -> GristmillError:
+    return kind(reason, node=node, file=file)

@@ -1,0 +1,51 @@
+"""The compiled kernels on numpy arrays, and what they run on."""
+
+from __future__ import annotations
+
+from gristmill import _core
+
+__all__ = [
+    "compiled_isas",
+    "get_isa",
+    "set_isa",
+    "supported_isas",
+]
+
+
+def compiled_isas() -> list[str]:
+    """Return the instruction-set levels in this build, lowest first."""
+    return _core.compiled_isas()
+
+
+def supported_isas() -> list[str]:
+    """Return the compiled levels that this machine can run, lowest first.
+
+    Example:
+        >>> supported_isas()[0]
+        'scalar'
+    """
+    return _core.supported_isas()
+
+
+def get_isa() -> str:
+    """Return the active level: the one that calls use."""
+    return _core.get_isa()
+
+
+def set_isa(name: str) -> None:
+    """Make a supported level the active one, for the whole process.
+
+    Args:
+        name: One of :func:`supported_isas`. The environment variable ``GRISTMILL_ISA`` does the same at import.
+
+    Raises:
+        IsaError: The level is unknown or cannot run here.
+
+    Example:
+        >>> before = get_isa()
+        >>> set_isa("scalar")
+        >>> get_isa()
+        'scalar'
+        >>> set_isa(before)
+    """
+    _core.set_isa(name)
