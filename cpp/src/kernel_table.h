@@ -1,6 +1,9 @@
 #pragma once
 
 #include "calibrate_kernels.h"
+#include "dense_kernels.h"
+#include "depthwise_kernels.h"
+#include "panel_kernels.h"
 #include "quantize_kernels.h"
 
 /// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
@@ -19,6 +22,9 @@ namespace gristmill {
 struct KernelTable {
   CalibrateKernels calibrate;
   QuantizeKernels quantize;
+  PanelKernels panel;
+  DenseKernels dense;
+  DepthwiseKernels depthwise;
 };
 
 }  // namespace gristmill

@@ -4,10 +4,16 @@ namespace gristmill {
 
 void install_calibrate_avx512vnni(CalibrateKernels& slots);
 void install_quantize_avx512vnni(QuantizeKernels& slots);
+void install_panel_avx512vnni(PanelKernels& slots);
+void install_dense_avx512vnni(DenseKernels& slots);
+void install_depthwise_avx512vnni(DepthwiseKernels& slots);
 
 void install_avx512vnni(KernelTable& table) {
   install_calibrate_avx512vnni(table.calibrate);
   install_quantize_avx512vnni(table.quantize);
+  install_panel_avx512vnni(table.panel);
+  install_dense_avx512vnni(table.dense);
+  install_depthwise_avx512vnni(table.depthwise);
 }
 
 }  // namespace gristmill

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "epilogue.h"
+
+/// Dense weight kernels: a block of rows times a block of lanes, over all of K, ending in the epilogue.
+///
+/// Both uses of a dense kernel multiply a *broadcast* operand by a *lane* operand, and differ only in which
+/// is the weights:
+///
+///                   broadcast operand [rows]     lane operand [lanes]      output
+///     convolution   weights, packed once         quad panel of pixels      Y[m][p]   planes,  channel axis =
+///     rows linear        activations, packed per call weights, packed once      Y[n][m]   batch,   channel
+///     axis = lanes
+///
+/// Storage of both int8 operands is in groups of four K:
+///
+///     broadcast  [row blocks][ceil(K/4)][row_block][4]     rows of the last block beyond M are zero
+///     lane       [lane blocks][ceil(K/4)][lane_block][4]
+///
+/// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block].
+namespace gristmill {
+
+/// One call multiplies `row_blocks` row blocks by `lane_blocks` lane blocks. Row and lane counts need not
+/// fill the blocks.
+struct DenseJob {
+  const void* broadcast;
+  const void* lane;
+  std::size_t k;            ///< K in elements, not rounded
+  std::size_t rows, lanes;  ///< valid rows and lanes over all blocks of this call
+  const void* epilogue;     ///< EpilogueS8 or EpilogueF32; its arrays start at this call's first channel
+  void* out;                ///< element (0, 0) of this call's output
+  std::size_t out_stride;   ///< elements from one row of the output to the next
+};
+
+/// A way of multiplying int8 operands at one level.
+struct DenseS8Variant {
+  std::size_t row_block, lane_block;
+  /// XOR applied to u8 activations when they are packed (0x80: the kernel wants s8; s8 activations take flip
+  /// ^ 0x80). The driver folds the shift of 128 into bias.
+  std::uint8_t flip;
+  void (*channels_in_rows)(const DenseJob& job);   ///< broadcast = weights s8, lane = activations
+  void (*channels_in_lanes)(const DenseJob& job);  ///< broadcast = activations, lane = weights s8
+};
+
+struct DenseKernels {
+  /// Exact for every s8 weight in [-127, 127].
+  DenseS8Variant general;
+  /// Faster, and exact only where every pair of weights (w[4g], w[4g+1]) and (w[4g+2], w[4g+3]) has opposite
+  /// signs or |w0| + |w1| <= 128. Equal to `general` where the level has no such kernel.
+  DenseS8Variant no_saturation;
+  std::size_t f32_row_block, f32_lane_block;
+  void (*f32_channels_in_rows)(const DenseJob& job);
+  void (*f32_channels_in_lanes)(const DenseJob& job);
+};
+
+}  // namespace gristmill

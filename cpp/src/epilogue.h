@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/// What happens to an accumulator before it is stored, as kernels see it: the last step of every weight
+/// kernel.
+///
+/// int8 kernels compute, for accumulator acc of output channel c, in exactly this order (see
+/// gristmill/quantize.h):
+///
+///     t = acc + bias[c]                                  int32; zero points of the activations are folded
+///     into bias v = f32(t) * scale[c]                              one multiply s32  -> t f32  -> min(max(v,
+///     low), high) u8/s8-> q = rne(min(max(v, low), high)) + zero_point
+///
+/// low and high hold both the saturation bounds (qmin - zero_point, qmax - zero_point) and a clamp activation
+/// (relu, relu6), whichever is tighter. f32 kernels compute v = acc + bias[c] and then clamp. Activations by
+/// table, and the residual addition, are defined on stored values (as if a separate operator followed, bit
+/// for bit) and run on the tile while it is in cache.
+namespace gristmill {
+
+enum class OutputType : std::uint8_t { u8, s8, s32, f32 };
+
+/// Which axis of the tile the output channels run along.
+enum class ChannelAxis : std::uint8_t {
+  rows,   ///< weights broadcast, output positions in lanes: convolution
+  lanes,  ///< weights in lanes, activations broadcast: linear layers
+};
+
+struct EpilogueS8 {
+  const std::int32_t* bias;  ///< [channels], never null
+  const float* scale;        ///< [channels], null for s32
+  float low, high;
+  std::int32_t zero_point;
+  OutputType type;
+};
+
+struct EpilogueF32 {
+  const float* bias;  ///< [channels], never null
+  float low, high;    ///< -inf and inf where there is no clamp
+};
+
+}  // namespace gristmill

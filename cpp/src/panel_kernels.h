@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+/// Panels: the activations of one tile of output positions, gathered once and used by every row of the
+/// weights.
+///
+/// A convolution or linear layer is Y[M,P] = W[M,K] · X[K,P] with the output positions P (pixels, or batch
+/// rows) in the vector lanes. X is never built; a tile of it is *packed* into a panel. What K means is folded
+/// into two tables:
+///
+///     row k of X       lives at  base + row_offset[k]          (channel c, tap kh, kw; or input feature)
+///     lane p of a tile lives at  + run.source + (p - run.lane)  for the run of consecutive lanes that holds
+///     p
+///
+/// so every packer is the same loop over rows and runs, whatever the kernel, stride, padding or dilation: the
+/// driver has staged the input so that neighbouring output positions of a row of pixels are neighbours in
+/// memory.
+///
+///     quad panel    [ceil(K/4)][lanes][4]   u8 or s8, four consecutive K of a lane side by side (dense int8,
+///     1x4 blocks) planar panel  [K][lanes]              u8, s8 or f32, one row per K (f32, unstructured
+///     sparse)
+///
+/// `lanes` is the lane block of the kernel that reads the panel; a tile with fewer positions leaves the other
+/// lanes of the panel with any values, and their results are not stored. Rows K..4*ceil(K/4) of a quad panel
+/// hold any values: the weights there are zero.
+namespace gristmill {
+
+/// A run of consecutive lanes whose elements are consecutive in memory.
+struct LaneRun {
+  std::size_t source;   ///< elements from the start of a row's storage to the run's first element
+  std::uint32_t lane;   ///< first lane
+  std::uint32_t count;  ///< lanes in the run
+};
+
+/// What to gather. Runs are in ascending order of lane, do not overlap, and cover lanes 0..used without a
+/// gap.
+struct PackJob {
+  const void* base;
+  const std::size_t* row_offset;  ///< [rows], in elements
+  std::size_t rows;               ///< K
+  const LaneRun* runs;
+  std::size_t run_count;
+  /// Elements after the last one of any run that may be read without harm: kernels may load whole vectors
+  /// when it is at least 63, and otherwise read exactly the elements named.
+  std::size_t readable_slack;
+  /// Each byte is stored XOR this: 0x80 turns u8 into s8 and back. Byte panels only.
+  std::uint8_t flip;
+};
+
+struct PanelKernels {
+  /// panel[ceil(rows/4)][lanes][4]
+  void (*pack_quads)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
+  /// panel[rows][lanes]
+  void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
+  void (*pack_planar_f32)(const PackJob& job, std::size_t lanes, float* panel);
+};
+
+}  // namespace gristmill
