@@ -2,14 +2,9 @@
 #include <initializer_list>
 
 #include "gristmill/cpu.h"
+#include "x86_cpuid.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
-#if defined(_MSC_VER)
-#include <intrin.h>
-#else
-#include <cpuid.h>
-#endif
-#elif defined(__aarch64__) && defined(__linux__)
+#if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -19,23 +14,6 @@ namespace gristmill {
 namespace {
 
 #if defined(__x86_64__) || defined(_M_X64)
-
-struct Registers {
-  std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-};
-
-Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf = 0) {
-  Registers r;
-#if defined(_MSC_VER)
-  int out[4];
-  __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
-  r = {static_cast<std::uint32_t>(out[0]), static_cast<std::uint32_t>(out[1]),
-       static_cast<std::uint32_t>(out[2]), static_cast<std::uint32_t>(out[3])};
-#else
-  __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
-#endif
-  return r;
-}
 
 std::uint64_t saved_register_state() {
 #if defined(_MSC_VER)
@@ -56,7 +34,7 @@ bool has_bits(std::uint32_t word, std::initializer_list<int> bits) {
 CpuFeatures detect() {
   CpuFeatures features;
   if (cpuid(0).eax < 7) return features;
-  const Registers leaf1 = cpuid(1), leaf7 = cpuid(7);
+  const CpuidRegisters leaf1 = cpuid(1), leaf7 = cpuid(7);
   constexpr int kFma = 12, kOsxsave = 27, kAvx = 28, kF16c = 29;
   if (!has_bits(leaf1.ecx, {kFma, kOsxsave, kAvx, kF16c})) return features;
 

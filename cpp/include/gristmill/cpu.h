@@ -42,6 +42,6 @@ int affinity_cores();
 double cgroup_quota_cores();
 
 /// Threads worth using: the affinity count, lowered to the quota rounded up; at least 1.
-int usable_cores();
+int usable_cores() noexcept;
 
 }  // namespace gristmill
