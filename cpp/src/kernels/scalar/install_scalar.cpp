@@ -6,6 +6,7 @@ void install_calibrate_scalar(CalibrateKernels& slots);
 void install_quantize_scalar(QuantizeKernels& slots);
 void install_panel_scalar(PanelKernels& slots);
 void install_dense_scalar(DenseKernels& slots);
+void install_dense_f32_scalar(DenseKernels& slots);
 void install_depthwise_scalar(DepthwiseKernels& slots);
 
 void install_scalar(KernelTable& table) {
@@ -13,6 +14,7 @@ void install_scalar(KernelTable& table) {
   install_quantize_scalar(table.quantize);
   install_panel_scalar(table.panel);
   install_dense_scalar(table.dense);
+  install_dense_f32_scalar(table.dense);
   install_depthwise_scalar(table.depthwise);
 }
 

@@ -1,0 +1,58 @@
+#include <cstddef>
+
+#include "dense_kernels.h"
+
+namespace gristmill {
+namespace {
+
+constexpr std::size_t kRowBlock = 4;
+constexpr std::size_t kLaneBlock = 8;
+
+std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
+float clamp(float value, const EpilogueF32& epilogue) {
+  value = value < epilogue.low ? epilogue.low : value;
+  return value > epilogue.high ? epilogue.high : value;
+}
+
+void multiply_block(const float* broadcast, const float* lane, std::size_t k,
+                    float (&sum)[kRowBlock][kLaneBlock]) {
+  for (std::size_t i = 0; i < k; ++i) {
+    for (std::size_t r = 0; r < kRowBlock; ++r) {
+      for (std::size_t l = 0; l < kLaneBlock; ++l) {
+        sum[r][l] += broadcast[i * kRowBlock + r] * lane[i * kLaneBlock + l];
+      }
+    }
+  }
+}
+
+template <ChannelAxis axis>
+void multiply(const DenseJob& job) {
+  const auto* broadcast = static_cast<const float*>(job.broadcast);
+  const auto* lanes = static_cast<const float*>(job.lane);
+  const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
+  auto* out = static_cast<float*>(job.out);
+  for (std::size_t lane = 0; lane < job.lanes; lane += kLaneBlock) {
+    for (std::size_t row = 0; row < job.rows; row += kRowBlock) {
+      float sum[kRowBlock][kLaneBlock] = {};
+      multiply_block(broadcast + row * job.k, lanes + lane * job.k, job.k, sum);
+      for (std::size_t r = 0; r < smaller(kRowBlock, job.rows - row); ++r) {
+        for (std::size_t l = 0; l < smaller(kLaneBlock, job.lanes - lane); ++l) {
+          const std::size_t channel = axis == ChannelAxis::rows ? row + r : lane + l;
+          out[(row + r) * job.out_stride + lane + l] = clamp(sum[r][l] + epilogue.bias[channel], epilogue);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void install_dense_f32_scalar(DenseKernels& slots) {
+  slots.f32_row_block = kRowBlock;
+  slots.f32_lane_block = kLaneBlock;
+  slots.f32_channels_in_rows = multiply<ChannelAxis::rows>;
+  slots.f32_channels_in_lanes = multiply<ChannelAxis::lanes>;
+}
+
+}  // namespace gristmill
