@@ -1,0 +1,30 @@
+"""Options that several commands share, and how results are written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``: one JSON document on standard output instead of text."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads N``."""
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads to use (default: all usable cores)")
+
+
+def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1, for argparse."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def print_json(document: object) -> None:
+    """Write a document to standard output, indented."""
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
