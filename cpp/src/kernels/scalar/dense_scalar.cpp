@@ -2,6 +2,8 @@
 
 namespace gristmill {
 
-void install_dense_scalar(DenseKernels& slots) { (void)slots; }
+void install_dense_s8_scalar(DenseKernels& slots);
+
+void install_dense_scalar(DenseKernels& slots) { install_dense_s8_scalar(slots); }
 
 }  // namespace gristmill
