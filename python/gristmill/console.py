@@ -1,7 +1,7 @@
 """What gristmill shows on a terminal: tables, figures with units, and what it is busy with.
 
-Output adapts to where it goes. A terminal gets rules and colour; a pipe, ``NO_COLOR`` or ``TERM=dumb`` gets plain text; an
-encoding without box-drawing characters gets ASCII.
+Output adapts to where it goes. A terminal gets rules and colour; a pipe, ``NO_COLOR`` or ``TERM=dumb`` gets plain text;
+an encoding without box-drawing characters gets ASCII.
 """
 
 from __future__ import annotations

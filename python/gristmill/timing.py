@@ -1,7 +1,8 @@
 """Fair timing on a machine that drifts: candidates take turns, and the best round of each counts.
 
-A processor changes its clock and shares its memory with neighbours, so two figures taken a minute apart do not compare.
-Here every candidate runs once per round, A B C A B C ..., and figures of one call are only ever compared with each other.
+A processor changes its clock and shares its memory with neighbours, so two figures taken a minute apart do not
+compare. Here every candidate runs once per round, A B C A B C ..., and figures of one call are only ever compared with
+each other.
 """
 
 from __future__ import annotations

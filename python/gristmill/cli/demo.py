@@ -130,9 +130,7 @@ def _show(console: Console, weights: Float32, schemes: list[Scheme], agree: list
         )
     console.print(table)
     console.print()
-    console.print(
-        "Times are the best of interleaved rounds. One scale per output channel keeps quiet channels accurate."
-    )
+    console.print("Times: best of interleaved rounds. One scale per output channel keeps quiet channels accurate.")
     console.print(f"The int8 bytes are identical on every level that runs here: {', '.join(agree)}.")
 
 
