@@ -1,7 +1,46 @@
 #include "panel_kernels.h"
 
 namespace gristmill {
+namespace {
 
-void install_panel_scalar(PanelKernels& slots) { (void)slots; }
+/// store(lane, element) for every lane of the tile in one row.
+template <class T, class Store>
+void gather_row(const PackJob& job, std::size_t row, Store store) {
+  const T* source = static_cast<const T*>(job.base) + job.row_offset[row];
+  for (std::size_t r = 0; r < job.run_count; ++r) {
+    const LaneRun& run = job.runs[r];
+    for (std::size_t i = 0; i < run.count; ++i) store(run.lane + i, source[run.source + i]);
+  }
+}
+
+void pack_quads(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
+  for (std::size_t row = 0; row < job.rows; ++row) {
+    std::uint8_t* out = panel + row / 4 * lanes * 4 + row % 4;
+    gather_row<std::uint8_t>(job, row, [&](std::size_t lane, std::uint8_t value) {
+      out[lane * 4] = static_cast<std::uint8_t>(value ^ job.flip);
+    });
+  }
+}
+
+void pack_planar_u8(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
+  for (std::size_t row = 0; row < job.rows; ++row) {
+    gather_row<std::uint8_t>(job, row, [&](std::size_t lane, std::uint8_t value) {
+      panel[row * lanes + lane] = static_cast<std::uint8_t>(value ^ job.flip);
+    });
+  }
+}
+
+void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
+  for (std::size_t row = 0; row < job.rows; ++row)
+    gather_row<float>(job, row, [&](std::size_t lane, float value) { panel[row * lanes + lane] = value; });
+}
+
+}  // namespace
+
+void install_panel_scalar(PanelKernels& slots) {
+  slots.pack_quads = pack_quads;
+  slots.pack_planar_u8 = pack_planar_u8;
+  slots.pack_planar_f32 = pack_planar_f32;
+}
 
 }  // namespace gristmill
