@@ -3,6 +3,7 @@
 #include "calibrate_kernels.h"
 #include "dense_kernels.h"
 #include "depthwise_kernels.h"
+#include "elementwise_kernels.h"
 #include "panel_kernels.h"
 #include "quantize_kernels.h"
 
@@ -25,6 +26,7 @@ struct KernelTable {
   PanelKernels panel;
   DenseKernels dense;
   DepthwiseKernels depthwise;
+  ElementwiseKernels elementwise;
 };
 
 }  // namespace gristmill

@@ -8,6 +8,7 @@ void install_panel_scalar(PanelKernels& slots);
 void install_dense_scalar(DenseKernels& slots);
 void install_dense_f32_scalar(DenseKernels& slots);
 void install_depthwise_scalar(DepthwiseKernels& slots);
+void install_elementwise_scalar(ElementwiseKernels& slots);
 
 void install_scalar(KernelTable& table) {
   install_calibrate_scalar(table.calibrate);
@@ -16,6 +17,7 @@ void install_scalar(KernelTable& table) {
   install_dense_scalar(table.dense);
   install_dense_f32_scalar(table.dense);
   install_depthwise_scalar(table.depthwise);
+  install_elementwise_scalar(table.elementwise);
 }
 
 }  // namespace gristmill

@@ -1,0 +1,166 @@
+#include <immintrin.h>
+
+#include "elementwise_kernels.h"
+
+namespace gristmill {
+namespace {
+
+/// Applies `eight` to whole vectors and to a tail, which is moved through a buffer.
+template <class Eight>
+void for_each_eight(const float* in, float* out, std::size_t count, Eight eight) {
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(out + i, eight(_mm256_loadu_ps(in + i)));
+  if (i == count) return;
+  alignas(32) float tail[8] = {};
+  for (std::size_t j = 0; i + j < count; ++j) tail[j] = in[i + j];
+  _mm256_store_ps(tail, eight(_mm256_load_ps(tail)));
+  for (std::size_t j = 0; i + j < count; ++j) out[i + j] = tail[j];
+}
+
+__m256 times_plus(__m256 p, __m256 r, float constant) {
+  return _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(constant));
+}
+
+__m256 power_of_two(__m256i n) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+}
+
+__m256 elementwise_exp(__m256 x) {
+  const __m256 rounder = _mm256_set1_ps(0x1.8p23f);
+  x = _mm256_min_ps(_mm256_set1_ps(89.0f), x);
+  x = _mm256_max_ps(_mm256_set1_ps(-104.0f), x);
+  const __m256 shifted = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p0f)), rounder);
+  const __m256 n = _mm256_sub_ps(shifted, rounder);
+  const __m256i power = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_castps_si256(rounder));
+  __m256 r = _mm256_sub_ps(x, _mm256_mul_ps(n, _mm256_set1_ps(0.693359375f)));
+  r = _mm256_add_ps(r, _mm256_mul_ps(n, _mm256_set1_ps(2.12194440e-4f)));
+  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+  p = times_plus(p, r, 1.3981999507e-3f);
+  p = times_plus(p, r, 8.3334519073e-3f);
+  p = times_plus(p, r, 4.1665795894e-2f);
+  p = times_plus(p, r, 1.6666665459e-1f);
+  p = times_plus(p, r, 5.0000001201e-1f);
+  p = _mm256_add_ps(_mm256_mul_ps(p, _mm256_mul_ps(r, r)), r);
+  p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
+  const __m256i half = _mm256_srai_epi32(power, 1);
+  return _mm256_mul_ps(_mm256_mul_ps(p, power_of_two(half)), power_of_two(_mm256_sub_epi32(power, half)));
+}
+
+__m256 hardsigmoid(__m256 x) {
+  const __m256 value = times_plus(x, _mm256_set1_ps(1.0f / 6.0f), 0.5f);
+  return _mm256_min_ps(_mm256_set1_ps(1.0f), _mm256_max_ps(_mm256_setzero_ps(), value));
+}
+
+__m256 sigmoid(__m256 x) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  const __m256 negated = _mm256_xor_ps(x, _mm256_set1_ps(-0.0f));
+  return _mm256_div_ps(one, _mm256_add_ps(one, elementwise_exp(negated)));
+}
+
+void curve_f32(Curve curve, float alpha, const float* in, float* out, std::size_t count) {
+  switch (curve) {
+    case Curve::leaky_relu:
+      return for_each_eight(in, out, count, [=](__m256 x) {
+        const __m256 negative = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+        return _mm256_blendv_ps(x, _mm256_mul_ps(_mm256_set1_ps(alpha), x), negative);
+      });
+    case Curve::hardsigmoid:
+      return for_each_eight(in, out, count, [](__m256 x) { return hardsigmoid(x); });
+    case Curve::hardswish:
+      return for_each_eight(in, out, count, [](__m256 x) { return _mm256_mul_ps(x, hardsigmoid(x)); });
+    case Curve::sigmoid:
+      return for_each_eight(in, out, count, [](__m256 x) { return sigmoid(x); });
+    case Curve::silu:
+      return for_each_eight(in, out, count, [](__m256 x) { return _mm256_mul_ps(x, sigmoid(x)); });
+  }
+}
+
+/// The table is 16 registers of 16 entries. The index minus 16 t, unsigned, is below 16 for the register that
+/// holds the entry; adding 0x70 with saturation sets bit 7 for all others, which makes the shuffle yield 0.
+void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out, std::size_t count) {
+  std::size_t i = 0;
+  if (count >= 32) {
+    __m256i entries[16];
+    for (int t = 0; t < 16; ++t)
+      entries[t] =
+          _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 16 * t)));
+    for (; i + 32 <= count; i += 32) {
+      __m256i index = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
+      __m256i found = _mm256_setzero_si256();
+      for (int t = 0; t < 16; ++t) {
+        const __m256i chosen = _mm256_adds_epu8(index, _mm256_set1_epi8(0x70));
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(entries[t], chosen));
+        index = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), found);
+    }
+  }
+  for (; i < count; ++i) out[i] = table[in[i]];
+}
+
+struct Dequantizer {
+  __m256i flip, zero;
+  __m256 scale;
+  Dequantizer(std::uint8_t flip_bits, std::int32_t zero_point, float step)
+      : flip(_mm256_set1_epi32(flip_bits)),
+        zero(_mm256_set1_epi32(zero_point)),
+        scale(_mm256_set1_ps(step)) {}
+  __m256 operator()(const std::uint8_t* bytes) const {
+    __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+    q = _mm256_sub_epi32(_mm256_xor_si256(q, flip), zero);
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(q), scale);
+  }
+};
+
+void add_bytes(const AddBytesJob& job) {
+  const Dequantizer load_a(job.flip_a, job.zero_a, job.scale_a);
+  const Dequantizer load_b(job.flip_b, job.zero_b, job.scale_b);
+  const __m256 step = _mm256_set1_ps(job.scale_out);
+  const __m256 low = _mm256_set1_ps(job.low), high = _mm256_set1_ps(job.high);
+  const __m256i zero = _mm256_set1_epi32(job.zero_out);
+  const __m128i flip = _mm_set1_epi8(static_cast<char>(job.flip_out));
+  const auto eight = [&](const std::uint8_t* a, const std::uint8_t* b) {
+    __m256 value = _mm256_div_ps(_mm256_add_ps(load_a(a), load_b(b)), step);
+    value = _mm256_min_ps(_mm256_max_ps(value, low), high);
+    const __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    return _mm_xor_si128(_mm_packus_epi16(words, words), flip);
+  };
+  std::size_t i = 0;
+  for (; i + 8 <= job.count; i += 8)
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(job.out + i), eight(job.a + i, job.b + i));
+  if (i == job.count) return;
+  std::uint8_t a[8] = {}, b[8] = {};
+  alignas(16) std::uint8_t tail[16];
+  for (std::size_t j = 0; i + j < job.count; ++j) {
+    a[j] = job.a[i + j];
+    b[j] = job.b[i + j];
+  }
+  _mm_store_si128(reinterpret_cast<__m128i*>(tail), eight(a, b));
+  for (std::size_t j = 0; i + j < job.count; ++j) job.out[i + j] = tail[j];
+}
+
+void add_f32(const float* a, const float* b, float low, float high, float* out, std::size_t count) {
+  const __m256 lows = _mm256_set1_ps(low), highs = _mm256_set1_ps(high);
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 sum = _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+    _mm256_storeu_ps(out + i, _mm256_min_ps(highs, _mm256_max_ps(lows, sum)));
+  }
+  for (; i < count; ++i) {
+    const float sum = a[i] + b[i];
+    const float raised = sum < low ? low : sum;
+    out[i] = raised > high ? high : raised;
+  }
+}
+
+}  // namespace
+
+void install_elementwise_avx2(ElementwiseKernels& slots) {
+  slots.lookup = lookup;
+  slots.add_bytes = add_bytes;
+  slots.add_f32 = add_f32;
+  slots.curve_f32 = curve_f32;
+}
+
+}  // namespace gristmill
