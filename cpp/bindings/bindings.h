@@ -7,5 +7,6 @@ namespace gristmill {
 
 void bind_errors(pybind11::module_& m);
 void bind_isa(pybind11::module_& m);
+void bind_quantize(pybind11::module_& m);
 
 }  // namespace gristmill

@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = GRISTMILL_VERSION;
   gristmill::bind_errors(m);
   gristmill::bind_isa(m);
+  gristmill::bind_quantize(m);
 }

@@ -1,8 +1,48 @@
 """Types of the compiled core; checked against it by stubtest."""
 
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+_Float32Array: TypeAlias = npt.NDArray[np.float32]
+_Int8Array: TypeAlias = npt.NDArray[np.int8] | npt.NDArray[np.uint8]
+_IntegerArray: TypeAlias = npt.NDArray[np.integer[Any]]
+
 __version__: str
 
 def compiled_isas() -> list[str]: ...
 def supported_isas() -> list[str]: ...
 def get_isa() -> str: ...
 def set_isa(name: str) -> None: ...
+
+def quantize(
+    x: _Float32Array,
+    scale: float | _Float32Array,
+    zero_point: int | _IntegerArray,
+    dtype: npt.DTypeLike,
+    axis: int | None,
+    out: _Int8Array | None,
+    threads: int | None,
+) -> _Int8Array: ...
+def dequantize(
+    q: _Int8Array,
+    scale: float | _Float32Array,
+    zero_point: int | _IntegerArray,
+    axis: int | None,
+    out: _Float32Array | None,
+    threads: int | None,
+) -> _Float32Array: ...
+def requantize(
+    acc: npt.NDArray[np.int32],
+    scale: float | _Float32Array,
+    zero_point: int | _IntegerArray,
+    dtype: npt.DTypeLike,
+    axis: int | None,
+    out: _Int8Array | _Float32Array | None,
+    threads: int | None,
+) -> _Int8Array | _Float32Array: ...
+def min_max(x: _Float32Array, axis: int | None, threads: int | None) -> tuple[_Float32Array, _Float32Array]: ...
+def range_qparams(
+    minimum: float | _Float32Array, maximum: float | _Float32Array, dtype: npt.DTypeLike, symmetric: bool
+) -> tuple[_Float32Array, _Int8Array]: ...

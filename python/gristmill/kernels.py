@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from gristmill import _core
+from gristmill.quantization import (
+    abs_max,
+    choose_qparams,
+    dequantize_per_channel,
+    dequantize_per_tensor,
+    min_max,
+    quantize_per_channel,
+    quantize_per_tensor,
+    range_qparams,
+    requantize,
+)
 
 __all__ = [
+    "abs_max",
+    "choose_qparams",
     "compiled_isas",
+    "dequantize_per_channel",
+    "dequantize_per_tensor",
     "get_isa",
+    "min_max",
+    "quantize_per_channel",
+    "quantize_per_tensor",
+    "range_qparams",
+    "requantize",
     "set_isa",
     "supported_isas",
 ]

@@ -1,0 +1,92 @@
+#include "affine_table.h"
+
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <string>
+
+#include "gristmill/error.h"
+
+namespace gristmill {
+namespace {
+
+void check_count(const char* name, std::size_t count, std::size_t channels, bool per_channel) {
+  if (count == channels) return;
+  throw Error(ErrorKind::shape, name,
+              per_channel ? "expected " + std::to_string(channels) + " values, one per channel, got " +
+                                std::to_string(count)
+                          : "expected one value, got " + std::to_string(count));
+}
+
+std::string format_float(float value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", static_cast<double>(value));
+  return text;
+}
+
+std::string at_channel(std::size_t channel, std::size_t channels) {
+  return channels == 1 ? "" : " at channel " + std::to_string(channel);
+}
+
+void check_scale(float scale, std::size_t channel, std::size_t channels) {
+  if (std::isfinite(scale) && scale > 0) return;
+  throw Error(ErrorKind::argument, "scale",
+              "must be finite and greater than 0 as float32, got " + format_float(scale) +
+                  at_channel(channel, channels));
+}
+
+void check_zero_point(std::int32_t zero_point, QuantType type, std::size_t channel, std::size_t channels) {
+  if (zero_point >= quant_min(type) && zero_point <= quant_max(type)) return;
+  throw Error(ErrorKind::argument, "zero_point",
+              "must be in " + std::to_string(quant_min(type)) + ".." + std::to_string(quant_max(type)) +
+                  ", got " + std::to_string(zero_point) + at_channel(channel, channels));
+}
+
+Affine make_affine(float scale, std::int32_t zero_point, QuantType type) {
+  const std::int32_t biased = zero_point - quant_min(type);
+  const std::uint8_t flip = type == QuantType::s8 ? 0x80 : 0;
+  const float steps = static_cast<float>(kFixedOne) / scale;
+  if (std::isinf(steps))
+    return {scale, std::numeric_limits<float>::min(), kFixedOne - kTieMargin, biased, flip};
+  return {scale, steps, static_cast<float>(kFixedOne * biased + kFixedOne / 2 - kTieMargin), biased, flip};
+}
+
+}  // namespace
+
+AffineTable::AffineTable(const QuantParams& params, QuantType type, std::size_t channels) {
+  check_count("scale", params.scale.size(), channels, params.axis.has_value());
+  const bool shared_zero_point = params.zero_point.size() == 1;
+  if (!shared_zero_point)
+    check_count("zero_point", params.zero_point.size(), channels, params.axis.has_value());
+  channels_.reserve(channels);
+  for (std::size_t c = 0; c < channels; ++c) {
+    const std::int32_t zero_point = params.zero_point[shared_zero_point ? 0 : c];
+    check_scale(params.scale[c], c, channels);
+    check_zero_point(zero_point, type, c, channels);
+    channels_.push_back(make_affine(params.scale[c], zero_point, type));
+  }
+}
+
+void AffineTable::expand(std::size_t inner) {
+  constexpr std::size_t kEnough = 4096;
+  const std::size_t period = channels_.size() * inner;
+  const std::size_t count = period * ((kEnough + period - 1) / period);
+  scale_.resize(count);
+  steps_.resize(count);
+  offset_.resize(count);
+  zero_point_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Affine& map = channels_[i / inner % channels_.size()];
+    scale_[i] = map.scale;
+    steps_[i] = map.steps;
+    offset_[i] = map.offset;
+    zero_point_[i] = map.zero_point;
+  }
+}
+
+AffineLanes AffineTable::lanes(std::size_t first) const {
+  return {scale_.data() + first, steps_.data() + first, offset_.data() + first, zero_point_.data() + first,
+          channels_[0].flip};
+}
+
+}  // namespace gristmill
