@@ -42,15 +42,29 @@ struct PackJob {
   std::size_t rows;               ///< K
   const LaneRun* runs;
   std::size_t run_count;
-  /// Elements after the last one of any run that may be read without harm: kernels may load whole vectors
-  /// when it is at least 63, and otherwise read exactly the elements named.
+  /// Elements after the last one of all rows and runs that may be read without harm; kernels may also read
+  /// what lies between the first and the last. With less than 63, rows near the end are packed more slowly.
   std::size_t readable_slack;
   /// Each byte is stored XOR this: 0x80 turns u8 into s8 and back. Byte panels only.
   std::uint8_t flip;
 };
 
+/// Calls visit(source, begin, end) for each stretch of lanes begin..end of the tile that lies within lanes
+/// first..last and in one run, where `source` is of lane `begin`. Static, so that each level compiles its
+/// own.
+template <class Visit>
+static inline void for_each_stretch(const PackJob& job, std::size_t first, std::size_t last, Visit visit) {
+  for (std::size_t r = 0; r < job.run_count; ++r) {
+    const LaneRun& run = job.runs[r];
+    const std::size_t begin = run.lane > first ? run.lane : first;
+    const std::size_t run_end = std::size_t{run.lane} + run.count;
+    const std::size_t end = run_end < last ? run_end : last;
+    if (begin < end) visit(run.source + (begin - run.lane), begin, end);
+  }
+}
+
 struct PanelKernels {
-  /// panel[ceil(rows/4)][lanes][4]
+  /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is a multiple of 8 up to 64
   void (*pack_quads)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
   /// panel[rows][lanes]
   void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);

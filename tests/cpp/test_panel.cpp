@@ -1,0 +1,172 @@
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "guarded_buffer.h"
+#include "harness.h"
+#include "kernel_table.h"
+
+using namespace gristmill;
+using harness::Edge;
+using harness::GuardedBuffer;
+using harness::Random;
+
+namespace {
+
+struct Shape {
+  std::size_t rows, lanes, used;
+  std::size_t longest_run;
+  std::size_t slack;
+  Edge edge;
+
+  std::string label() const {
+    return "rows " + std::to_string(rows) + " lanes " + std::to_string(lanes) + " used " +
+           std::to_string(used) + " longest run " + std::to_string(longest_run) + " slack " +
+           std::to_string(slack) + (edge == Edge::low ? " low" : " high");
+  }
+};
+
+std::size_t up_to(Random& random, std::size_t most) {
+  return static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(most)));
+}
+
+/// Cuts `used` lanes into runs of at most `longest` lanes whose sources are anywhere; one source is 0.
+std::vector<LaneRun> random_runs(Random& random, std::size_t used, std::size_t longest) {
+  std::vector<LaneRun> runs;
+  for (std::size_t lane = 0; lane < used;) {
+    const std::size_t count = 1 + up_to(random, std::min(longest, used - lane) - 1);
+    runs.push_back({up_to(random, 100), static_cast<std::uint32_t>(lane), static_cast<std::uint32_t>(count)});
+    lane += count;
+  }
+  if (!runs.empty()) runs[up_to(random, runs.size() - 1)].source = 0;
+  return runs;
+}
+
+/// Row offsets in any order, or ascending as those of a convolution; one is 0.
+std::vector<std::size_t> random_offsets(Random& random, std::size_t rows) {
+  std::vector<std::size_t> offsets(rows);
+  for (std::size_t& offset : offsets) offset = up_to(random, 300);
+  if (rows > 0) offsets[up_to(random, rows - 1)] = 0;
+  if (up_to(random, 1) == 0) std::sort(offsets.begin(), offsets.end());
+  return offsets;
+}
+
+/// A tile to pack in storage that ends `slack` elements after the last one named, with a guard page at one
+/// edge. Elements have any bit pattern, NaN too: packing moves and does not compute.
+template <class T>
+class Tile {
+ public:
+  Tile(const Shape& shape, Random& random)
+      : runs_(random_runs(random, shape.used, shape.longest_run)),
+        offsets_(random_offsets(random, shape.rows)),
+        storage_(last_element() + shape.slack, shape.edge) {
+    for (std::size_t i = 0; i < storage_.size(); ++i) {
+      const std::uint64_t bits = random.next();
+      std::memcpy(&storage_[i], &bits, sizeof(T));
+    }
+    slack_ = shape.slack;
+  }
+
+  PackJob job(std::uint8_t flip) const {
+    return {storage_.data(), offsets_.data(), offsets_.size(), runs_.data(), runs_.size(), slack_, flip};
+  }
+
+  T at(std::size_t row, std::size_t lane) const {
+    const auto run = std::ranges::find_if(
+        runs_, [&](const LaneRun& r) { return lane >= r.lane && lane < std::size_t{r.lane} + r.count; });
+    return storage_[offsets_[row] + run->source + lane - run->lane];
+  }
+
+ private:
+  std::size_t last_element() const {
+    std::size_t last = 0;
+    for (const LaneRun& run : runs_) last = std::max(last, run.source + run.count);
+    return offsets_.empty() ? 0 : last + *std::ranges::max_element(offsets_);
+  }
+
+  std::vector<LaneRun> runs_;
+  std::vector<std::size_t> offsets_;
+  GuardedBuffer<T> storage_;
+  std::size_t slack_;
+};
+
+/// Packs with one level's slot into guarded memory and compares every lane in use with the definition and
+/// with the scalar level. place(row, lane) is where an element of the panel belongs.
+template <class T, class Slot, class Place>
+void check_pack(Slot slot, Isa isa, const Tile<T>& tile, const Shape& shape, std::size_t panel_rows,
+                std::uint8_t flip, Place place) {
+  GuardedBuffer<T> panel(panel_rows * shape.lanes, shape.edge), scalar(panel_rows * shape.lanes, shape.edge);
+  (kernel_table(isa).panel.*slot)(tile.job(flip), shape.lanes, panel.data());
+  (kernel_table(Isa::scalar).panel.*slot)(tile.job(flip), shape.lanes, scalar.data());
+  for (std::size_t row = 0; row < shape.rows; ++row) {
+    for (std::size_t lane = 0; lane < shape.used; ++lane) {
+      T expected = tile.at(row, lane);
+      if constexpr (sizeof(T) == 1) expected = static_cast<T>(expected ^ flip);
+      const T* values[] = {&panel[place(row, lane)], &scalar[place(row, lane)]};
+      for (const T* value : values) {
+        if (std::memcmp(value, &expected, sizeof(T)) == 0) continue;
+        harness::fail(__FILE__, __LINE__,
+                      shape.label() + (value == values[1] ? ", scalar" : "") + ": row " +
+                          std::to_string(row) + " lane " + std::to_string(lane) + " is " +
+                          std::to_string(*value) + ", expected " + std::to_string(expected));
+      }
+    }
+  }
+}
+
+void check_all_slots(Isa isa, const Shape& shape, Random& random) {
+  const Tile<std::uint8_t> bytes(shape, random);
+  const Tile<float> floats(shape, random);
+  const std::uint8_t flip = up_to(random, 1) == 0 ? 0 : 0x80;
+  const auto planar = [&](std::size_t row, std::size_t lane) { return row * shape.lanes + lane; };
+  const auto quads = [&](std::size_t row, std::size_t lane) {
+    return (row / 4 * shape.lanes + lane) * 4 + row % 4;
+  };
+  check_pack(&PanelKernels::pack_quads, isa, bytes, shape, (shape.rows + 3) / 4 * 4, flip, quads);
+  check_pack(&PanelKernels::pack_planar_u8, isa, bytes, shape, shape.rows, flip, planar);
+  check_pack(&PanelKernels::pack_planar_f32, isa, floats, shape, shape.rows, 0, planar);
+}
+
+constexpr Edge kEdges[] = {Edge::low, Edge::high};
+
+}  // namespace
+
+ISA_TEST(panel_every_lane_count) {
+  Random random(1);
+  for (std::size_t lanes = 8; lanes <= 64; lanes += 8) {
+    for (std::size_t used = 0; used <= lanes; used += harness::quick() ? 7 : 1) {
+      for (std::size_t slack : {0, 63}) {
+        for (Edge edge : kEdges) {
+          check_all_slots(isa, {9, lanes, used, 64, slack, edge}, random);
+          check_all_slots(isa, {6, lanes, used, 7, slack, edge}, random);
+        }
+      }
+    }
+  }
+}
+
+ISA_TEST(panel_every_row_count) {
+  Random random(2);
+  for (std::size_t rows : {0, 1, 2, 3, 4, 5, 7, 8, 27, 64, 147}) {
+    for (std::size_t lanes : {8, 16, 24, 64}) {
+      for (std::size_t slack : {0, 1, 14, 15, 62, 63, 64}) {
+        for (Edge edge : kEdges) check_all_slots(isa, {rows, lanes, lanes, 20, slack, edge}, random);
+      }
+    }
+  }
+}
+
+ISA_TEST(panel_random_tiles) {
+  Random random(3);
+  for (int i = 0; i < (harness::quick() ? 100 : 2000); ++i) {
+    Shape shape{};
+    shape.rows = up_to(random, 40);
+    shape.lanes = 8 + 8 * up_to(random, 7);
+    shape.used = up_to(random, shape.lanes);
+    shape.longest_run = 1 + up_to(random, 63);
+    shape.slack = up_to(random, 3) == 0 ? 0 : up_to(random, 80);
+    shape.edge = kEdges[up_to(random, 1)];
+    check_all_slots(isa, shape, random);
+  }
+}
