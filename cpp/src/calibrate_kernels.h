@@ -20,8 +20,9 @@ struct CalibrateKernels {
   /// The same for f32 multiply-adds.
   std::uint64_t (*f32_fmas)(std::uint64_t rounds, std::uint32_t* sink) = nullptr;
 
-  /// Reads `blocks` blocks of 512 bytes; returns the exclusive or of their 64-bit words.
-  std::uint64_t (*read)(const void* data, std::size_t blocks) = nullptr;
+  /// Reads `blocks` blocks of 512 bytes, all of them `passes` times; returns the exclusive or of the 64-bit
+  /// words of all passes.
+  std::uint64_t (*read)(const void* data, std::size_t blocks, std::uint64_t passes) = nullptr;
 
   /// Moves what a quantization f32 -> 8 bits must move, 4 bytes in and 1 out, and hardly computes: of each
   /// 256 bytes of `in` the exclusive or of the four 64-byte quarters goes to 64 bytes of `out`.

@@ -1,10 +1,8 @@
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cfenv>
 #include <chrono>
-#include <csignal>
 #include <ctime>
 #include <numeric>
 #include <stdexcept>
@@ -53,18 +51,6 @@ double cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-/// The child's exit status, or -1 if it has not ended within ten seconds.
-int wait_for(pid_t child) {
-  for (int i = 0; i < 10000; ++i) {
-    int status = 0;
-    if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    usleep(1000);
-  }
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
-  return -1;
 }
 
 }  // namespace
@@ -186,39 +172,3 @@ TEST(parallel_idle_workers_burn_nothing) {
   usleep(200000);
   CHECK(cpu_seconds() - before < 0.002);
 }
-
-#if !defined(__SANITIZE_THREAD__)  // which refuses to start threads in the child of a threaded process
-
-TEST(parallel_child_of_fork_has_its_own_workers) {
-  const int forks = harness::quick() ? 3 : 50;
-  CHECK(run_until_a_worker_takes_part([] {}));
-  for (int i = 0; i < forks; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      const bool forgotten = pool_workers() == 0;
-      const bool works = runs_per_task(64, 3) == std::vector<int>(64, 1) && pool_workers() == 2;
-      _exit(forgotten && works ? 0 : 1);
-    }
-    CHECK_EQ(wait_for(child), 0);
-  }
-  CHECK(run_until_a_worker_takes_part([] {}));
-}
-
-TEST(parallel_fork_while_another_thread_runs_sections) {
-  const int forks = harness::quick() ? 3 : 100;
-  std::atomic<bool> stop{false};
-  std::thread other([&] {
-    while (!stop) parallel_for(32, 2, [](std::size_t) { busy_for(std::chrono::microseconds(2)); });
-  });
-  int failures = 0;
-  for (int i = 0; i < forks; ++i) {
-    const pid_t child = fork();
-    if (child == 0) _exit(runs_per_task(64, 2) == std::vector<int>(64, 1) && pool_workers() == 1 ? 0 : 1);
-    failures += wait_for(child) != 0;
-  }
-  stop = true;
-  other.join();
-  CHECK_EQ(failures, 0);
-}
-
-#endif

@@ -15,8 +15,9 @@ std::uint64_t fold(__m256i v) {
          static_cast<std::uint64_t>(_mm_extract_epi64(half, 1));
 }
 
-/// kChains chains of `step`, which does `per_step` operations. Named variables, because GCC leaves an array
-/// in memory here.
+/// kChains chains of `step`, which does `per_step` operations on each of two chains: products of both before
+/// sums of both, which the schedulers of the execution ports like best. Named variables, because GCC leaves
+/// an array in memory here.
 template <class Step>
 std::uint64_t run_chains(std::uint64_t rounds, std::uint64_t per_step, std::uint32_t* sink, Step step) {
   const int first = 0x3F800000 + static_cast<int>(*sink & 0xFF);  // 1.0f and a little
@@ -24,8 +25,8 @@ std::uint64_t run_chains(std::uint64_t rounds, std::uint64_t per_step, std::uint
   __m256i a = start(0), b = start(1), c = start(2), d = start(3), e = start(4), f = start(5);
   __m256i g = start(6), h = start(7), i = start(8), j = start(9), k = start(10), l = start(11);
   for (std::uint64_t r = 0; r < rounds; ++r) {
-    a = step(a), b = step(b), c = step(c), d = step(d), e = step(e), f = step(f);
-    g = step(g), h = step(h), i = step(i), j = step(j), k = step(k), l = step(l);
+    step(a, b), step(c, d), step(e, f);
+    step(g, h), step(i, j), step(k, l);
   }
   const __m256i chains[kChains] = {a, b, c, d, e, f, g, h, i, j, k, l};
   std::uint64_t sum = 0;
@@ -37,32 +38,39 @@ std::uint64_t run_chains(std::uint64_t rounds, std::uint64_t per_step, std::uint
 /// Exact: both operands are widened to 16 bits beforehand.
 std::uint64_t int8_macs(std::uint64_t rounds, std::uint32_t* sink) {
   const __m256i weights = _mm256_set1_epi16(77);
-  return run_chains(rounds, 16, sink,
-                    [=](__m256i acc) { return _mm256_add_epi32(acc, _mm256_madd_epi16(acc, weights)); });
+  return run_chains(rounds, 16, sink, [=](__m256i& x, __m256i& y) {
+    const __m256i sum_x = _mm256_madd_epi16(x, weights), sum_y = _mm256_madd_epi16(y, weights);
+    x = _mm256_add_epi32(x, sum_x), y = _mm256_add_epi32(y, sum_y);
+  });
 }
 
 std::uint64_t int8_saturating_macs(std::uint64_t rounds, std::uint32_t* sink) {
   const __m256i weights = _mm256_set1_epi8(77), ones = _mm256_set1_epi16(1);
-  return run_chains(rounds, 32, sink, [=](__m256i acc) {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(acc, weights), ones));
+  return run_chains(rounds, 32, sink, [=](__m256i& x, __m256i& y) {
+    const __m256i pairs_x = _mm256_maddubs_epi16(x, weights), pairs_y = _mm256_maddubs_epi16(y, weights);
+    const __m256i sum_x = _mm256_madd_epi16(pairs_x, ones), sum_y = _mm256_madd_epi16(pairs_y, ones);
+    x = _mm256_add_epi32(x, sum_x), y = _mm256_add_epi32(y, sum_y);
   });
 }
 
 std::uint64_t f32_fmas(std::uint64_t rounds, std::uint32_t* sink) {
   const __m256 factor = _mm256_set1_ps(0.75f), term = _mm256_set1_ps(0.25f);  // 1 is the fixed point
-  return run_chains(rounds, 8, sink, [=](__m256i acc) {
+  const auto fma = [=](__m256i acc) {
     return _mm256_castps_si256(_mm256_fmadd_ps(_mm256_castsi256_ps(acc), factor, term));
-  });
+  };
+  return run_chains(rounds, 8, sink, [=](__m256i& x, __m256i& y) { x = fma(x), y = fma(y); });
 }
 
-std::uint64_t read(const void* data, std::size_t blocks) {
+std::uint64_t read(const void* data, std::size_t blocks, std::uint64_t passes) {
   constexpr int kVectors = 8;
-  const char* p = static_cast<const char*>(data);
   __m256i sum[kVectors];
   for (__m256i& s : sum) s = _mm256_setzero_si256();
-  for (std::size_t b = 0; b < blocks; ++b, p += kReadBlock) {
-    for (int i = 0; i < kVectors; ++i) sum[i] = _mm256_xor_si256(sum[i], load(p + 32 * i));
-    for (int i = 0; i < kVectors; ++i) sum[i] = _mm256_xor_si256(sum[i], load(p + 256 + 32 * i));
+  for (std::uint64_t pass = 0; pass < passes; ++pass) {
+    const char* p = static_cast<const char*>(data);
+    for (std::size_t b = 0; b < blocks; ++b, p += kReadBlock) {
+      for (int i = 0; i < kVectors; ++i) sum[i] = _mm256_xor_si256(sum[i], load(p + 32 * i));
+      for (int i = 0; i < kVectors; ++i) sum[i] = _mm256_xor_si256(sum[i], load(p + 256 + 32 * i));
+    }
   }
   for (int i = 1; i < kVectors; ++i) sum[0] = _mm256_xor_si256(sum[0], sum[i]);
   return fold(sum[0]);

@@ -48,13 +48,15 @@ std::uint64_t f32_fmas(std::uint64_t rounds, std::uint32_t* sink) {
   });
 }
 
-std::uint64_t read(const void* data, std::size_t blocks) {
+std::uint64_t read(const void* data, std::size_t blocks, std::uint64_t passes) {
   constexpr int kVectors = 8;
-  const char* p = static_cast<const char*>(data);
   __m512i sum[kVectors];
   for (__m512i& s : sum) s = _mm512_setzero_si512();
-  for (std::size_t b = 0; b < blocks; ++b, p += kReadBlock)
-    for (int i = 0; i < kVectors; ++i) sum[i] = _mm512_xor_si512(sum[i], load(p + 64 * i));
+  for (std::uint64_t pass = 0; pass < passes; ++pass) {
+    const char* p = static_cast<const char*>(data);
+    for (std::size_t b = 0; b < blocks; ++b, p += kReadBlock)
+      for (int i = 0; i < kVectors; ++i) sum[i] = _mm512_xor_si512(sum[i], load(p + 64 * i));
+  }
   for (int i = 1; i < kVectors; ++i) sum[0] = _mm512_xor_si512(sum[0], sum[i]);
   return fold(sum[0]);
 }

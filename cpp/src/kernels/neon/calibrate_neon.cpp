@@ -51,13 +51,15 @@ std::uint64_t f32_fmas(std::uint64_t rounds, std::uint32_t* sink) {
   });
 }
 
-std::uint64_t read(const void* data, std::size_t blocks) {
+std::uint64_t read(const void* data, std::size_t blocks, std::uint64_t passes) {
   constexpr int kVectors = 8;
-  const char* p = static_cast<const char*>(data);
   uint8x16_t sum[kVectors];
   for (uint8x16_t& s : sum) s = vdupq_n_u8(0);
-  for (std::size_t b = 0; b < 4 * blocks; ++b, p += kReadBlock / 4)
-    for (int i = 0; i < kVectors; ++i) sum[i] = veorq_u8(sum[i], load(p + 16 * i));
+  for (std::uint64_t pass = 0; pass < passes; ++pass) {
+    const char* p = static_cast<const char*>(data);
+    for (std::size_t b = 0; b < 4 * blocks; ++b, p += kReadBlock / 4)
+      for (int i = 0; i < kVectors; ++i) sum[i] = veorq_u8(sum[i], load(p + 16 * i));
+  }
   for (int i = 1; i < kVectors; ++i) sum[0] = veorq_u8(sum[0], sum[i]);
   return fold(sum[0]);
 }

@@ -38,10 +38,11 @@ std::uint64_t word(const char* p) {
   return value;
 }
 
-std::uint64_t read(const void* data, std::size_t blocks) {
+std::uint64_t read(const void* data, std::size_t blocks, std::uint64_t passes) {
   const char* p = static_cast<const char*>(data);
   std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < blocks * kReadBlock; i += sizeof sum) sum ^= word(p + i);
+  for (std::uint64_t pass = 0; pass < passes; ++pass)
+    for (std::size_t i = 0; i < blocks * kReadBlock; i += sizeof sum) sum ^= word(p + i);
   return sum;
 }
 
