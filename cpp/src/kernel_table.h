@@ -6,6 +6,7 @@
 #include "elementwise_kernels.h"
 #include "panel_kernels.h"
 #include "quantize_kernels.h"
+#include "sparse_kernels.h"
 
 /// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
 /// files.
@@ -26,6 +27,7 @@ struct KernelTable {
   PanelKernels panel;
   DenseKernels dense;
   DepthwiseKernels depthwise;
+  SparseKernels sparse;
   ElementwiseKernels elementwise;
 };
 

@@ -1,6 +1,7 @@
 #include <cstddef>
 
 #include "dense_kernels.h"
+#include "epilogue_scalar.h"
 
 namespace gristmill {
 namespace {
@@ -9,11 +10,6 @@ constexpr std::size_t kRowBlock = 4;
 constexpr std::size_t kLaneBlock = 8;
 
 std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
-float clamp(float value, const EpilogueF32& epilogue) {
-  value = value < epilogue.low ? epilogue.low : value;
-  return value > epilogue.high ? epilogue.high : value;
-}
 
 void multiply_block(const float* broadcast, const float* lane, std::size_t k,
                     float (&sum)[kRowBlock][kLaneBlock]) {
@@ -39,7 +35,7 @@ void multiply(const DenseJob& job) {
       for (std::size_t r = 0; r < smaller(kRowBlock, job.rows - row); ++r) {
         for (std::size_t l = 0; l < smaller(kLaneBlock, job.lanes - lane); ++l) {
           const std::size_t channel = axis == ChannelAxis::rows ? row + r : lane + l;
-          out[(row + r) * job.out_stride + lane + l] = clamp(sum[r][l] + epilogue.bias[channel], epilogue);
+          out[(row + r) * job.out_stride + lane + l] = finish_f32(epilogue, channel, sum[r][l]);
         }
       }
     }

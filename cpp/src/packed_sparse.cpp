@@ -1,0 +1,151 @@
+#include "gristmill/packed_sparse.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <span>
+
+#include "gristmill/error.h"
+#include "sparse_kernels.h"
+
+namespace gristmill {
+namespace {
+
+template <class T>
+struct Nonzero {
+  std::uint32_t column;  // within the K block
+  T weight;
+};
+
+/// The nonzeros of one row in columns [begin, end), numbered from `begin`.
+template <class T>
+std::vector<Nonzero<T>> nonzeros_between(const CsrMatrix<T>& weights, std::size_t row, std::size_t begin,
+                                         std::size_t end) {
+  const auto columns = weights.row_indices(row);
+  const auto values = weights.row_data(row);
+  const auto first = std::ranges::lower_bound(columns, static_cast<std::int64_t>(begin)) - columns.begin();
+  std::vector<Nonzero<T>> result;
+  for (auto e = static_cast<std::size_t>(first); e < columns.size(); ++e) {
+    const auto column = static_cast<std::size_t>(columns[e]);
+    if (column >= end) break;
+    if (values[e] != T{0}) result.push_back({static_cast<std::uint32_t>(column - begin), values[e]});
+  }
+  return result;
+}
+
+bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
+
+using Weight = Nonzero<std::int8_t>;
+
+/// Orders s8 weights so that every pair (2i, 2i + 1) is safe, filling up with zeros where no partner is left.
+/// Weights of opposite sign are always safe together; the heaviest of the more frequent sign are used up that
+/// way, and what remains is paired light with heavy.
+std::vector<Weight> in_safe_pairs(const std::vector<Weight>& weights) {
+  std::vector<Weight> many, few, result;
+  for (const Weight& w : weights) (w.weight > 0 ? many : few).push_back(w);
+  if (many.size() < few.size()) many.swap(few);
+  std::ranges::stable_sort(
+      many, [](const Weight& a, const Weight& b) { return std::abs(a.weight) > std::abs(b.weight); });
+  for (std::size_t i = 0; i < few.size(); ++i) result.insert(result.end(), {many[i], few[i]});
+  std::size_t heavy = few.size(), light = many.size();
+  while (heavy < light) {
+    result.push_back(many[heavy]);
+    const bool paired = heavy + 1 < light && is_safe_pair(many[heavy].weight, many[light - 1].weight);
+    result.push_back(paired ? many[--light] : Weight{many[heavy].column, 0});
+    ++heavy;
+  }
+  return result;
+}
+
+void append_quads(std::vector<Weight> weights, const SparseFormat& format, std::vector<SparseQuad>& quads) {
+  if (weights.empty()) return;
+  if (format.safe_pairs) weights = in_safe_pairs(weights);
+  while (weights.size() % 4 != 0) weights.push_back({weights.back().column, 0});
+  for (std::size_t i = 0; i < weights.size(); i += 4) {
+    SparseQuad quad;
+    for (std::size_t j = 0; j < 4; ++j) {
+      quad.row[j] = static_cast<std::uint16_t>(weights[i + j].column);
+      quad.weight[j] = weights[i + j].weight;
+    }
+    quads.push_back(quad);
+  }
+}
+
+/// Appends a group of four; with unsafe pairs it is split into two entries that sum to it.
+void append_block(const SparseBlock& block, const SparseFormat& format, std::vector<SparseBlock>& blocks) {
+  SparseBlock kept = block, rest{block.group, {}};
+  for (int i = 0; i < 4; i += 2) {
+    if (!format.safe_pairs || is_safe_pair(block.weight[i], block.weight[i + 1])) continue;
+    std::swap(kept.weight[i + 1], rest.weight[i + 1]);
+  }
+  blocks.push_back(kept);
+  if (rest.weight[1] != 0 || rest.weight[3] != 0) blocks.push_back(rest);
+}
+
+void append_blocks(const std::vector<Weight>& weights, const SparseFormat& format,
+                   std::vector<SparseBlock>& blocks) {
+  for (std::size_t i = 0; i < weights.size();) {
+    SparseBlock block{static_cast<std::uint16_t>(weights[i].column / 4), {}};
+    for (; i < weights.size() && weights[i].column / 4 == block.group; ++i)
+      block.weight[weights[i].column % 4] = weights[i].weight;
+    append_block(block, format, blocks);
+  }
+}
+
+void append_singles(const std::vector<Nonzero<float>>& weights, const SparseFormat&,
+                    std::vector<SparseSingle>& singles) {
+  for (const auto& w : weights) singles.push_back({w.column, w.weight});
+}
+
+std::vector<std::uint32_t> rows_by_falling_length(std::span<const std::int64_t> indptr) {
+  std::vector<std::uint32_t> order(indptr.size() - 1);
+  std::iota(order.begin(), order.end(), 0u);
+  std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) {
+    return indptr[a + 1] - indptr[a] > indptr[b + 1] - indptr[b];
+  });
+  return order;
+}
+
+template <class T, class Entry, class Append>
+PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseFormat& format, Append append) {
+  constexpr std::size_t kMost = std::numeric_limits<std::uint32_t>::max();
+  if (weights.rows() >= kMost || weights.entry_count() >= kMost / 2)
+    throw Error(ErrorKind::limit, "weights", "more than 2^31 nonzeros in one sparse matrix");
+  PackedSparse packed;
+  packed.kind = kind;
+  packed.rows = weights.rows();
+  packed.columns = weights.columns();
+  packed.k_block = format.k_block;
+  packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + format.k_block - 1) / format.k_block);
+  packed.row_order = rows_by_falling_length(weights.indptr());
+  std::vector<Entry> entries;
+  for (std::size_t block = 0; block < packed.k_blocks; ++block) {
+    const std::size_t begin = block * format.k_block,
+                      end = std::min(begin + format.k_block, weights.columns());
+    for (const std::uint32_t row : packed.row_order) {
+      packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
+      append(nonzeros_between(weights, row, begin, end), format, entries);
+    }
+    packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
+  }
+  packed.entries.resize(entries.size() * sizeof(Entry));
+  if (!entries.empty()) std::memcpy(packed.entries.data(), entries.data(), packed.entries.size());
+  return packed;
+}
+
+}  // namespace
+
+PackedSparse pack_sparse_quads(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
+  return pack<std::int8_t, SparseQuad>(SparseKind::quads, weights, format, append_quads);
+}
+
+PackedSparse pack_sparse_blocks(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
+  return pack<std::int8_t, SparseBlock>(SparseKind::blocks, weights, format, append_blocks);
+}
+
+PackedSparse pack_sparse_singles(const CsrMatrix<float>& weights, const SparseFormat& format) {
+  return pack<float, SparseSingle>(SparseKind::singles, weights, format, append_singles);
+}
+
+}  // namespace gristmill

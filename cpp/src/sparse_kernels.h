@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "epilogue.h"
+
+/// Sparse weight kernels: rows of nonzero weights times one panel, ending in the same epilogue as dense
+/// kernels.
+///
+/// Three formats, each a stream of entries per row. An entry names panel rows (K) by number within its K
+/// block:
+///
+///     quads     any four nonzeros of a row      planar panel [K][lanes] u8      4 x (u16, s8) = 12 bytes
+///     blocks    four consecutive, aligned K     quad panel [K/4][lanes][4] u8   u16 + 4 x s8  =  6 bytes
+///     singles   one nonzero                     planar panel [K][lanes] f32     u32 + f32     =  8 bytes
+///
+/// A quad needs no structure in the weights: its four panel rows are loaded and interleaved in registers,
+/// which costs eight shuffles per four multiply-adds and leaves nothing zero-filled but the last quad of a
+/// row. A block finds its operand interleaved already, by the packer.
+///
+/// K is cut into blocks so that the panel rows of one block stay in the first-level cache while all rows of
+/// the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order of
+/// falling length (row_order), because a loop whose trip count changes with every row is mispredicted with
+/// every row.
+namespace gristmill {
+
+struct SparseQuad {
+  std::uint16_t row[4];
+  std::int8_t weight[4];
+};
+
+struct SparseBlock {
+  std::uint16_t group;
+  std::int8_t weight[4];
+};
+
+struct SparseSingle {
+  std::uint32_t row;
+  float weight;
+};
+
+/// One call runs the executed rows first_row..last_row of the weights over one panel of one lane block.
+struct SparseJob {
+  const void* entries;
+  const std::uint32_t* entry_start;  ///< [k_blocks][rows + 1]: where the entries of each executed row begin
+  const std::uint32_t* row_order;    ///< [rows]: the output channel of each executed row
+  std::size_t rows, k_blocks;
+  std::size_t k_block;              ///< panel rows per K block
+  std::size_t first_row, last_row;  ///< half-open
+  const void* panel;
+  std::size_t lanes;       ///< valid lanes; the panel has the format's full lane block
+  void* accumulators;      ///< scratch [rows][lane block] of s32 or f32; unused when k_blocks is 1
+  const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
+  void* out;               ///< element (channel 0, lane 0)
+  std::size_t out_stride;  ///< elements from one channel of the output to the next
+};
+
+/// How one format runs at one level.
+struct SparseFormat {
+  std::size_t lane_block;
+  /// Panel rows per K block, a multiple of 4.
+  std::size_t k_block;
+  /// Both pairs of weights of an entry, (0, 1) and (2, 3), must have opposite signs or |w0| + |w1| <= 128:
+  /// the level multiplies u8 by s8 in pairs with 16-bit saturation, which such pairs cannot reach.
+  bool safe_pairs;
+  void (*multiply)(const SparseJob& job);
+};
+
+struct SparseKernels {
+  SparseFormat quads, blocks, singles;
+};
+
+}  // namespace gristmill

@@ -1,0 +1,206 @@
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gristmill/error.h"
+#include "gristmill/packed_sparse.h"
+#include "gristmill/sparse.h"
+#include "guarded_buffer.h"
+#include "harness.h"
+#include "kernel_table.h"
+
+using namespace gristmill;
+using harness::Edge;
+using harness::GuardedBuffer;
+using harness::Random;
+
+namespace {
+
+using Csr8 = CsrMatrix<std::int8_t>;
+using CsrF = CsrMatrix<float>;
+
+/// s8 weights of which about `keep` in 100 are nonzero, extremes among them.
+std::vector<std::int8_t> random_weights(Random& random, std::size_t count, int keep) {
+  std::vector<std::int8_t> weights(count);
+  for (auto& w : weights) {
+    if (random.integer(0, 99) >= keep) continue;
+    const auto kind = random.integer(0, 9);
+    w = static_cast<std::int8_t>(kind == 0 ? 127 : kind == 1 ? -128 : random.integer(-128, 127));
+  }
+  return weights;
+}
+
+struct Shape {
+  std::size_t rows, columns, lanes;
+};
+
+/// A panel in the layout of the format, on a guarded buffer, from activations x[columns][lane_block].
+template <class T>
+void fill_panel(const SparseFormat& format, SparseKind kind, const std::vector<T>& x, std::size_t columns,
+                GuardedBuffer<T>& panel) {
+  for (std::size_t k = 0; k < columns; ++k)
+    for (std::size_t l = 0; l < format.lane_block; ++l) {
+      const std::size_t at = kind == SparseKind::blocks ? (k / 4 * format.lane_block + l) * 4 + k % 4
+                                                        : k * format.lane_block + l;
+      panel[at] = x[k * format.lane_block + l];
+    }
+}
+
+template <class T>
+std::size_t panel_size(const SparseFormat& format, SparseKind kind, std::size_t columns) {
+  return (kind == SparseKind::blocks ? (columns + 3) / 4 * 4 : columns) * format.lane_block;
+}
+
+/// Runs one format of one level on random data and compares it with the definition, in int64.
+void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep, Random& random, Edge edge) {
+  const auto dense = random_weights(random, shape.rows * shape.columns, keep);
+  const auto matrix = Csr8::from_dense(dense, shape.rows, shape.columns);
+  const PackedSparse packed =
+      kind == SparseKind::quads ? pack_sparse_quads(matrix, format) : pack_sparse_blocks(matrix, format);
+  std::vector<std::uint8_t> x(shape.columns * format.lane_block);
+  for (auto& v : x) v = static_cast<std::uint8_t>(random.integer(0, 3) == 0 ? 255 : random.integer(0, 255));
+  GuardedBuffer<std::uint8_t> panel(panel_size<std::uint8_t>(format, kind, shape.columns), edge);
+  fill_panel(format, kind, x, shape.columns, panel);
+
+  std::vector<std::int32_t> bias(shape.rows);
+  for (auto& b : bias) b = static_cast<std::int32_t>(random.integer(-1000, 1000));
+  const EpilogueS8 epilogue{bias.data(), nullptr, 0, 0, 0, OutputType::s32};
+  const std::size_t stride = shape.lanes + 3;
+  GuardedBuffer<std::int32_t> out(shape.rows == 0 ? 0 : (shape.rows - 1) * stride + shape.lanes, edge);
+  GuardedBuffer<std::int32_t> scratch((shape.rows + 1) * format.lane_block);
+  GuardedBuffer<std::byte> entries(packed.entries.size(), edge);
+  std::copy(packed.entries.begin(), packed.entries.end(), entries.data());
+  auto* aligned =
+      reinterpret_cast<std::int32_t*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
+  SparseJob job{entries.data(),
+                packed.entry_start.data(),
+                packed.row_order.data(),
+                packed.rows,
+                packed.k_blocks,
+                packed.k_block,
+                0,
+                packed.rows,
+                panel.data(),
+                shape.lanes,
+                aligned,
+                &epilogue,
+                out.data(),
+                stride};
+  format.multiply(job);
+  for (std::size_t m = 0; m < shape.rows; ++m)
+    for (std::size_t l = 0; l < shape.lanes; ++l) {
+      std::int64_t sum = bias[m];
+      for (std::size_t k = 0; k < shape.columns; ++k)
+        sum += std::int64_t{dense[m * shape.columns + k]} * x[k * format.lane_block + l];
+      CHECK_EQ(std::int64_t{out[m * stride + l]}, sum);
+    }
+}
+
+void sweep_s8(const SparseFormat& format, SparseKind kind) {
+  Random random(7);
+  const std::size_t step = harness::quick() ? 13 : 3;
+  for (const std::size_t columns :
+       {std::size_t{1}, std::size_t{3}, std::size_t{4}, std::size_t{37}, format.k_block - 1, format.k_block,
+        format.k_block + 1, 2 * format.k_block + 5})
+    for (std::size_t lanes = 1; lanes <= format.lane_block; lanes += lanes < 4 ? 1 : step)
+      for (const int keep : {0, 1, 10, 50, 100})
+        check_s8(format, kind, {5, columns, lanes}, keep, random, lanes % 2 == 0 ? Edge::low : Edge::high);
+}
+
+}  // namespace
+
+ISA_TEST(sparse_quads_equal_the_definition) { sweep_s8(kernel_table(isa).sparse.quads, SparseKind::quads); }
+
+ISA_TEST(sparse_blocks_equal_the_definition) {
+  sweep_s8(kernel_table(isa).sparse.blocks, SparseKind::blocks);
+}
+
+ISA_TEST(sparse_singles_hold_the_error_bound) {
+  const SparseFormat& format = kernel_table(isa).sparse.singles;
+  Random random(11);
+  for (const std::size_t columns : {std::size_t{1}, std::size_t{9}, format.k_block, 2 * format.k_block + 5}) {
+    for (std::size_t lanes = 1; lanes <= format.lane_block; lanes += lanes < 9 ? 1 : 7) {
+      const std::size_t rows = 4, stride = lanes + 1;
+      std::vector<float> dense(rows * columns), x(columns * format.lane_block), bias(rows, 0.25f);
+      for (auto& w : dense) w = random.integer(0, 3) == 0 ? static_cast<float>(random.unit() - 0.5) : 0.0f;
+      for (auto& v : x) v = static_cast<float>(random.unit() - 0.5);
+      const PackedSparse packed = pack_sparse_singles(CsrF::from_dense(dense, rows, columns), format);
+      GuardedBuffer<float> panel(x.size(), Edge::high);
+      fill_panel(format, SparseKind::singles, x, columns, panel);
+      GuardedBuffer<float> out((rows - 1) * stride + lanes, Edge::high);
+      std::vector<float> scratch(rows * format.lane_block + 16);
+      auto* aligned =
+          reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
+      const EpilogueF32 epilogue{bias.data(), -1e30f, 1e30f};
+      format.multiply({packed.entries.data(), packed.entry_start.data(), packed.row_order.data(), rows,
+                       packed.k_blocks, packed.k_block, 0, rows, panel.data(), lanes, aligned, &epilogue,
+                       out.data(), stride});
+      for (std::size_t m = 0; m < rows; ++m)
+        for (std::size_t l = 0; l < lanes; ++l) {
+          double sum = bias[m], magnitude = bias[m];
+          for (std::size_t k = 0; k < columns; ++k) {
+            const double product = double{dense[m * columns + k]} * x[k * format.lane_block + l];
+            sum += product;
+            magnitude += product < 0 ? -product : product;
+          }
+          const double error = out[m * stride + l] - sum, unit = 0x1p-24 * static_cast<double>(columns + 2);
+          CHECK((error < 0 ? -error : error) <= unit / (1 - unit) * magnitude);
+        }
+    }
+  }
+}
+
+TEST(sparse_pairs_are_safe_and_keep_every_weight) {
+  Random random(3);
+  const SparseFormat format{32, 64, true, nullptr};
+  for (int round = 0; round < 200; ++round) {
+    const std::size_t rows = 3, columns = 150;
+    const auto dense = random_weights(random, rows * columns, static_cast<int>(random.integer(1, 100)));
+    const auto packed = pack_sparse_quads(Csr8::from_dense(dense, rows, columns), format);
+    const auto* quads = reinterpret_cast<const SparseQuad*>(packed.entries.data());
+    std::vector<std::int8_t> rebuilt(rows * columns);
+    for (std::size_t block = 0; block < packed.k_blocks; ++block)
+      for (std::size_t r = 0; r < rows; ++r) {
+        const std::uint32_t* start = &packed.entry_start[block * (rows + 1) + r];
+        for (std::uint32_t e = start[0]; e < start[1]; ++e)
+          for (int i = 0; i < 4; ++i) {
+            const int a = quads[e].weight[i / 2 * 2], b = quads[e].weight[i / 2 * 2 + 1];
+            const int high = 255 * ((a > 0 ? a : 0) + (b > 0 ? b : 0)),
+                      low = 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0));
+            CHECK(high <= 32767 && low >= -32768);
+            if (quads[e].weight[i] == 0) continue;
+            rebuilt[packed.row_order[r] * columns + block * 64 + quads[e].row[i]] = quads[e].weight[i];
+          }
+      }
+    CHECK_SAME(std::span<const std::int8_t>(rebuilt), std::span<const std::int8_t>(dense), "weights");
+  }
+}
+
+TEST(sparse_csr_round_trip) {
+  Random random(5);
+  for (const std::size_t columns : {0, 1, 7, 64}) {
+    const auto dense = random_weights(random, 6 * columns, 30);
+    const auto matrix = Csr8::from_dense(dense, 6, columns);
+    std::vector<std::int8_t> back(dense.size(), 1);
+    matrix.to_dense(back);
+    CHECK_SAME(std::span<const std::int8_t>(back), std::span<const std::int8_t>(dense), "dense");
+  }
+}
+
+TEST(sparse_csr_refuses_what_is_not_valid) {
+  const std::vector<float> one{1.0f}, two{1.0f, 2.0f};
+  CHECK_THROWS(Error, CsrF(1, 2, {}, {}, {}));
+  CHECK_THROWS(Error, CsrF(SIZE_MAX, 2, {}, {}, {}));
+  CHECK_THROWS(Error, CsrF(1, 2, {0}, {}, {}));
+  CHECK_THROWS(Error, CsrF(1, 2, {1, 1}, {0}, one));
+  CHECK_THROWS(Error, CsrF(2, 2, {0, 2, 1}, {0}, one));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 1}, {0, 1}, two));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 1}, {0}, two));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 1}, {2}, one));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 1}, {-1}, one));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 2}, {1, 0}, two));
+  CHECK_THROWS(Error, CsrF(1, 2, {0, 2}, {1, 1}, two));
+  CHECK_THROWS(Error, CsrF(1, std::size_t{1} << 32, {0, 0}, {}, {}));
+  const CsrF empty(0, 0, {0}, {}, {});
+  CHECK_EQ(empty.entry_count(), std::size_t{0});
+}
