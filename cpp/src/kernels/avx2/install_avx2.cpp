@@ -6,6 +6,7 @@ void install_calibrate_avx2(CalibrateKernels& slots);
 void install_quantize_avx2(QuantizeKernels& slots);
 void install_panel_avx2(PanelKernels& slots);
 void install_dense_avx2(DenseKernels& slots);
+void install_dense_f32_avx2(DenseKernels& slots);
 void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
 
@@ -14,6 +15,7 @@ void install_avx2(KernelTable& table) {
   install_quantize_avx2(table.quantize);
   install_panel_avx2(table.panel);
   install_dense_avx2(table.dense);
+  install_dense_f32_avx2(table.dense);
   install_depthwise_avx2(table.depthwise);
   install_elementwise_avx2(table.elementwise);
 }

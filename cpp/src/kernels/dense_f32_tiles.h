@@ -1,0 +1,394 @@
+#pragma once
+
+#include <cstddef>
+
+#include "dense_kernels.h"
+
+/// The dense f32 kernels of every vector level, as templates over the level's vectors.
+///
+/// Everything is in an unnamed namespace: each kernel file that includes this header has copies of its own,
+/// compiled with its own flags. `Level` names
+///
+///     Simd         vectors that run along lanes: Vector, kWidth, zero, load, load_first, store, store_first,
+///                  broadcast, fma, add, clamp; the *_first forms touch the first n elements only
+///     Rows         the broadcast operand of one k: Rows(pointer).fma<r>(x, sum) = sum + row r * x
+///     RowSimd      vectors that run along the rows of a block, at most kRowBlock wide or wider by a masked
+///     end kRowBlock, kLaneVectors (the lane block is kLaneVectors * Simd::kWidth), kSums (accumulators in
+///     use) kDepth       the K of a slice of the lane operand that stays in the first-level cache
+///
+/// Two tiles cover the output:
+///
+///               lane block       lane block       last lanes
+///              [v0][v1]..       [v0][v1].. 1     [v0] 1 2 3 4
+///     row      +-------------+  +-----------++   +---++------+
+///     block    | lane tile   |  |           ||   |   || row  |    lane tile: lanes in vectors, rows
+///     broadcast row      +-------------+  +-----------++   +---+| tile |    row tile: rows in vectors, lanes
+///     broadcast, block    |             |  |           ||   |   ||      |              for up to kMaxSingles
+///     last lanes
+///     ...      +-------------+  +-----------++   +---++------+
+///
+/// so that lanes beyond the last whole vector cost their own arithmetic and not a vector's. A single lane
+/// beyond the last whole block, as in a 7x7 plane, rides along with that block's lane tiles.
+///
+/// Every output is one accumulator that adds its products in ascending k, whichever tile computes it: its
+/// bits depend on nothing but its operands.
+///
+/// K is cut into slices of at most kDepth, rows and lanes into chunks: a slice of one lane block stays in the
+/// first-level cache while the slices of the chunk's row blocks stream past it from the second-level cache.
+/// Between slices the sums rest in the output, which loses nothing, for they are f32 either way.
+namespace gristmill {
+namespace {
+
+constexpr int kMaxSingles = 4;
+constexpr std::size_t kChunkBytes = 128 * 1024;
+
+template <int I>
+struct Index {
+  static constexpr int value = I;
+  constexpr operator int() const { return I; }
+};
+
+/// f(Index<0>), ..., f(Index<N - 1>)
+template <int N, int I = 0, class Body>
+[[gnu::always_inline]] inline void unroll(Body&& body) {
+  if constexpr (I < N) {
+    body(Index<I>{});
+    unroll<N, I + 1>(body);
+  }
+}
+
+constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
+constexpr std::size_t blocks_of(std::size_t n, std::size_t block) { return (n + block - 1) / block; }
+
+/// A tile's operands: `depth` of K for the rows and lanes from (0, 0) of `out` on.
+struct Slice {
+  const float* broadcast;
+  const float* lane;
+  std::size_t depth;
+  std::size_t row_step, lane_step;  ///< floats from one row (lane) block to the next
+  bool first, last;                 ///< whether sums start at zero, and whether they end in the epilogue
+  const float* bias;
+  float low, high;
+  float* out;
+  std::size_t out_stride;
+};
+
+template <class Level, ChannelAxis axis>
+struct Tiles {
+  using Simd = typename Level::Simd;
+  using Vector = typename Simd::Vector;
+  using RowSimd = typename Level::RowSimd;
+  using RowVector = typename RowSimd::Vector;
+  static constexpr int kWidth = Simd::kWidth;
+  static constexpr int kRowBlock = Level::kRowBlock;
+  static constexpr int kLaneBlock = Level::kLaneVectors * kWidth;
+  /// Vectors that hold the rows of a block, the last one perhaps in part.
+  static constexpr int kRowVectors = (kRowBlock + RowSimd::kWidth - 1) / RowSimd::kWidth;
+  static constexpr int kColumn = kRowVectors * RowSimd::kWidth;
+  static constexpr int kLastRows = kRowBlock - kColumn + RowSimd::kWidth;
+
+  /// R rows x B lane blocks of V vectors, the last vector with `last_lanes` lanes; B > 1 takes whole blocks.
+  /// S = 1 adds the first lane of the next block.
+  template <int R, int V, int B, int S>
+  [[gnu::noinline]] static void lane_tile(const Slice& slice, std::size_t last_lanes) {
+    constexpr int N = V * B;
+    const bool whole = last_lanes == kWidth;
+    const auto load = [&](const float* from, int n) {
+      return n + 1 < N || whole ? Simd::load(from) : Simd::load_first(from, last_lanes);
+    };
+    Vector sum[R][N];
+    unroll<R>([&](auto r) {
+      unroll<N>([&](auto n) {
+        sum[r][n] = slice.first ? Simd::zero() : load(slice.out + r * slice.out_stride + n * kWidth, n);
+      });
+    });
+    RowVector single[1][1][kRowVectors];
+    if constexpr (S == 1) load_columns<1, 1>(slice, N * kWidth, R, single);
+    accumulate<R, V, B, S>(slice, sum, single);
+    if constexpr (S == 1) store_columns<1, 1>(slice, N * kWidth, R, single);
+    if (slice.last) {
+      const Vector low = Simd::broadcast(&slice.low), high = Simd::broadcast(&slice.high);
+      unroll<N>([&](auto n) {
+        Vector bias;
+        if constexpr (axis == ChannelAxis::lanes) bias = load(slice.bias + n * kWidth, n);
+        unroll<R>([&](auto r) {
+          if constexpr (axis == ChannelAxis::rows) bias = Simd::broadcast(slice.bias + r);
+          sum[r][n] = Simd::clamp(Simd::add(sum[r][n], bias), low, high);
+        });
+      });
+    }
+    unroll<R>([&](auto r) {
+      float* out = slice.out + r * slice.out_stride;
+      unroll<N - 1>([&](auto n) { Simd::store(out + n * kWidth, sum[r][n]); });
+      float* end = out + (N - 1) * kWidth;
+      whole ? Simd::store(end, sum[r][N - 1]) : Simd::store_first(end, sum[r][N - 1], last_lanes);
+    });
+  }
+
+  /// G row blocks x T lanes, `rows` of the blocks' rows valid.
+  template <int G, int T>
+  [[gnu::noinline]] static void row_tile(const Slice& slice, std::size_t rows) {
+    RowVector sum[T][G][kRowVectors];
+    load_columns<G, T>(slice, 0, rows, sum);
+    for_each_k(slice, [&](const float* broadcast, const float* lane, auto load) {
+      multiply_columns<G, T>(slice, broadcast, lane, load, sum);
+    });
+    store_columns<G, T>(slice, 0, rows, sum);
+  }
+
+ private:
+  /// step(broadcast, lane, load) for each k, where `load` loads the last vector of a row block's rows. That
+  /// vector may reach beyond the block into the next k, except at the last k.
+  template <class Step>
+  [[gnu::always_inline]] static void for_each_k(const Slice& slice, Step step) {
+    const float* broadcast = slice.broadcast;
+    const float* lane = slice.lane;
+    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+      step(broadcast, lane, [](const float* from) { return RowSimd::load(from); });
+    }
+    if (slice.depth == 0) return;
+    step(broadcast, lane, [](const float* from) {
+      if constexpr (kLastRows == RowSimd::kWidth) return RowSimd::load(from);
+      return RowSimd::load_first(from, kLastRows);
+    });
+  }
+
+  /// Keeps the shorter side of the tile in registers and loads the other as it goes.
+  template <int R, int V, int B, int S>
+  [[gnu::always_inline]] static void accumulate(const Slice& slice, Vector (&sum)[R][V * B],
+                                                RowVector (&single)[1][1][kRowVectors]) {
+    constexpr int N = V * B;
+    const auto step = [&](const float* broadcast, const float* lane) {
+      const typename Level::Rows rows(broadcast);
+      const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
+      if constexpr (R < N) {
+        unroll<N>([&](auto n) {
+          const Vector lanes = x(n);
+          unroll<R>([&](auto r) { sum[r][n] = rows.template fma<r>(lanes, sum[r][n]); });
+        });
+      } else {
+        Vector lanes[N];
+        unroll<N>([&](auto n) { lanes[n] = x(n); });
+        unroll<R>([&](auto r) {
+          unroll<N>([&](auto n) { sum[r][n] = rows.template fma<r>(lanes[n], sum[r][n]); });
+        });
+      }
+    };
+    if constexpr (S == 1) {
+      for_each_k(slice, [&](const float* broadcast, const float* lane, auto load) {
+        step(broadcast, lane);
+        multiply_columns<1, 1>(slice, broadcast, lane + B * slice.lane_step, load, single);
+      });
+    } else {
+      const float* broadcast = slice.broadcast;
+      const float* lane = slice.lane;
+      for (std::size_t k = slice.depth; k > 0; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+        step(broadcast, lane);
+      }
+    }
+  }
+
+  /// Adds one k of G row blocks to the sums of T lanes.
+  template <int G, int T, class Load>
+  [[gnu::always_inline]] static void multiply_columns(const Slice& slice, const float* broadcast,
+                                                      const float* lane, Load load_last,
+                                                      RowVector (&sum)[T][G][kRowVectors]) {
+    RowVector lanes[T];
+    unroll<T>([&](auto t) { lanes[t] = RowSimd::broadcast(lane + t); });
+    unroll<G>([&](auto g) {
+      unroll<kRowVectors>([&](auto q) {
+        const float* from = broadcast + g * slice.row_step + q * RowSimd::kWidth;
+        const RowVector rows = q + 1 < kRowVectors ? RowSimd::load(from) : load_last(from);
+        unroll<T>([&](auto t) { sum[t][g][q] = RowSimd::fma(rows, lanes[t], sum[t][g][q]); });
+      });
+    });
+  }
+
+  /// The sums of T lanes from `lane` on, as they were left by the slice before.
+  template <int G, int T>
+  [[gnu::always_inline]] static void load_columns(const Slice& slice, std::size_t lane, std::size_t rows,
+                                                  RowVector (&sum)[T][G][kRowVectors]) {
+    float columns[T][G][kColumn] = {};
+    if (!slice.first) read_columns(slice, lane, rows, G, T, &columns[0][0][0]);
+    unroll<T * G * kRowVectors>(
+        [&](auto i) { (&sum[0][0][0])[i] = RowSimd::load(&columns[0][0][0] + i * RowSimd::kWidth); });
+  }
+
+  template <int G, int T>
+  [[gnu::always_inline]] static void store_columns(const Slice& slice, std::size_t lane, std::size_t rows,
+                                                   const RowVector (&sum)[T][G][kRowVectors]) {
+    float columns[T][G][kColumn];
+    unroll<T * G * kRowVectors>(
+        [&](auto i) { RowSimd::store(&columns[0][0][0] + i * RowSimd::kWidth, (&sum[0][0][0])[i]); });
+    write_columns(slice, lane, rows, G, T, &columns[0][0][0]);
+  }
+
+  [[gnu::noinline]] static void read_columns(const Slice& slice, std::size_t lane, std::size_t rows,
+                                             std::size_t blocks, std::size_t lanes, float* columns) {
+    for (std::size_t t = 0; t < lanes; ++t, columns += blocks * kColumn) {
+      const float* out = slice.out + lane + t;
+      for (std::size_t r = 0; r < rows; ++r) {
+        columns[r / kRowBlock * kColumn + r % kRowBlock] = out[r * slice.out_stride];
+      }
+    }
+  }
+
+  [[gnu::noinline]] static void write_columns(const Slice& slice, std::size_t lane, std::size_t rows,
+                                              std::size_t blocks, std::size_t lanes, const float* columns) {
+    for (std::size_t t = 0; t < lanes; ++t, columns += blocks * kColumn) {
+      float* out = slice.out + lane + t;
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float sum = columns[r / kRowBlock * kColumn + r % kRowBlock];
+        out[r * slice.out_stride] =
+            slice.last ? finished(sum, slice, axis == ChannelAxis::rows ? r : lane + t) : sum;
+      }
+    }
+  }
+
+  static float finished(float sum, const Slice& slice, std::size_t channel) {
+    float value = sum + slice.bias[channel];
+    value = value < slice.low ? slice.low : value;
+    return value > slice.high ? slice.high : value;
+  }
+};
+
+/// Covers the output of one job with tiles.
+template <class Level, ChannelAxis axis>
+class DenseF32 {
+ public:
+  static void multiply(const DenseJob& job) { DenseF32(job).run(); }
+
+ private:
+  using Tile = Tiles<Level, axis>;
+  static constexpr int kVectors = Level::kLaneVectors;
+  static constexpr int kWidth = Tile::kWidth;
+  static constexpr std::size_t kRowBlock = Tile::kRowBlock;
+  static constexpr std::size_t kLaneBlock = Tile::kLaneBlock;
+
+  explicit DenseF32(const DenseJob& job) : job_(job) {}
+
+  void run() {
+    const bool reused = job_.rows > kRowBlock;
+    const std::size_t depth =
+        reused && job_.k != 0 ? blocks_of(job_.k, blocks_of(job_.k, Level::kDepth)) : job_.k;
+    const std::size_t chunk = kChunkBytes / ((depth + 1) * sizeof(float));
+    const std::size_t rows = (chunk / kRowBlock + 1) * kRowBlock,
+                      lanes = (chunk / kLaneBlock + 1) * kLaneBlock;
+    for (std::size_t row = 0; row < job_.rows; row += rows) {
+      for (std::size_t lane = 0; lane < job_.lanes; lane += lanes) {
+        begin_ = 0;
+        do {
+          depth_ = smaller(depth, job_.k - begin_);
+          multiply(row, smaller(rows, job_.rows - row), lane, smaller(lanes, job_.lanes - lane));
+          begin_ += depth_;
+        } while (begin_ < job_.k);
+      }
+    }
+  }
+
+  void multiply(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
+    const std::size_t tail = lanes % kLaneBlock, end = lane + lanes - tail;
+    const bool single = tail == 1 && lanes > 1;
+    const std::size_t plain_end = single ? end - kLaneBlock : end;
+    const std::size_t tail_rows = rows % kRowBlock, row_end = row + rows - tail_rows;
+    for (std::size_t l = lane; l < plain_end; l += kLaneBlock) {
+      for (std::size_t r = row; r < row_end; r += kRowBlock) {
+        Tile::template lane_tile<kRowBlock, kVectors, 1, 0>(at(r, l), kWidth);
+      }
+    }
+    if (tail_rows != 0) multiply_tail_rows<kRowBlock - 1>(row_end, tail_rows, lane, plain_end);
+    if (single) {
+      for_each_row_block<1>(row, rows, plain_end, kVectors, kWidth);
+    } else if (tail != 0) {
+      multiply_tail_lanes(row, rows, end, tail);
+    }
+  }
+
+  /// Fewer rows than a block: several lane blocks at once, to keep enough sums in flight.
+  template <int R>
+  void multiply_tail_rows(std::size_t row, std::size_t rows, std::size_t lane, std::size_t end) const {
+    if constexpr (R > 0) {
+      if (rows != R) return multiply_tail_rows<R - 1>(row, rows, lane, end);
+      constexpr int kFit = Level::kSums / (R * kVectors), kBlocks = kFit < 1 ? 1 : kFit > 4 ? 4 : kFit;
+      for (; lane + kBlocks * kLaneBlock <= end; lane += kBlocks * kLaneBlock) {
+        Tile::template lane_tile<R, kVectors, kBlocks, 0>(at(row, lane), kWidth);
+      }
+      for (; lane < end; lane += kLaneBlock) {
+        Tile::template lane_tile<R, kVectors, 1, 0>(at(row, lane), kWidth);
+      }
+    }
+  }
+
+  void multiply_tail_lanes(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
+    const std::size_t rest = lanes % kWidth, singles = rest <= kMaxSingles ? rest : 0;
+    const std::size_t vectors = lanes / kWidth + (rest > singles ? 1 : 0);
+    if (vectors != 0) for_each_row_block<0>(row, rows, lane, vectors, rest > singles ? rest : kWidth);
+    if (singles != 0) multiply_singles<kMaxSingles>(row, rows, lane, vectors * kWidth, singles);
+  }
+
+  template <int S>
+  void for_each_row_block(std::size_t row, std::size_t rows, std::size_t lane, std::size_t vectors,
+                          std::size_t last) const {
+    for (std::size_t r = 0; r < rows; r += kRowBlock) {
+      lane_tile<kRowBlock, kVectors, S>(at(row + r, lane), smaller(kRowBlock, rows - r), vectors, last);
+    }
+  }
+
+  template <int R, int V, int S>
+  static void lane_tile(const Slice& slice, std::size_t rows, std::size_t vectors, std::size_t last) {
+    if constexpr (R > 0 && V > 0) {
+      if (rows != R) return lane_tile<R - 1, V, S>(slice, rows, vectors, last);
+      if (S == 0 && vectors != V) return lane_tile<R, V - 1, 0>(slice, rows, vectors, last);
+      Tile::template lane_tile<R, V, 1, S>(slice, last);
+    }
+  }
+
+  /// The `singles` lanes from `lane + within` on.
+  template <int T>
+  void multiply_singles(std::size_t row, std::size_t rows, std::size_t lane, std::size_t within,
+                        std::size_t singles) const {
+    if constexpr (T > 0) {
+      if (singles != T) return multiply_singles<T - 1>(row, rows, lane, within, singles);
+      constexpr int kFit = Level::kSums / (T * Tile::kRowVectors);
+      constexpr int kBlocks = kFit >= 8 ? 8 : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+      multiply_single_rows<kBlocks, T>(row, rows, lane, within);
+    }
+  }
+
+  /// G row blocks at a time, then half as many, down to one.
+  template <int G, int T>
+  void multiply_single_rows(std::size_t row, std::size_t rows, std::size_t lane, std::size_t within) const {
+    while (rows > (G - 1) * kRowBlock) {
+      const std::size_t now = smaller(rows, G * kRowBlock);
+      Tile::template row_tile<G, T>(at(row, lane, within), now);
+      row += now, rows -= now;
+    }
+    if constexpr (G > 1) {
+      if (rows != 0) multiply_single_rows<G / 2, T>(row, rows, lane, within);
+    }
+  }
+
+  /// The slice whose tile starts at block-aligned (row, lane), `within` lanes into the lane block.
+  Slice at(std::size_t row, std::size_t lane, std::size_t within = 0) const {
+    const auto& epilogue = *static_cast<const EpilogueF32*>(job_.epilogue);
+    const std::size_t channel = axis == ChannelAxis::rows ? row : lane + within;
+    return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * kRowBlock,
+            static_cast<const float*>(job_.lane) + lane * job_.k + begin_ * kLaneBlock + within,
+            depth_,
+            job_.k * kRowBlock,
+            job_.k * kLaneBlock,
+            begin_ == 0,
+            begin_ + depth_ == job_.k,
+            epilogue.bias + channel,
+            epilogue.low,
+            epilogue.high,
+            static_cast<float*>(job_.out) + row * job_.out_stride + lane + within,
+            job_.out_stride};
+  }
+
+  const DenseJob& job_;
+  std::size_t begin_ = 0, depth_ = 0;  // of the slice at hand
+};
+
+}  // namespace
+}  // namespace gristmill
