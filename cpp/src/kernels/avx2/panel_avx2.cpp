@@ -5,16 +5,15 @@
 
 #include "panel_kernels.h"
 
-/// Lanes are gathered in groups of one vector: 16 bytes or 8 floats. A group that lies in one run is one
-/// load. Otherwise each stretch is loaded by itself and moved to its lanes, where all others are zero:
+/// Quads are made in registers, 16 lanes at a time. A group of lanes that lies in one run is one load.
+/// Otherwise each stretch of it is loaded by itself and moved to its lanes, where all others are zero:
 ///
 ///     run 0  a b c d e f ...   ->   a b c d 0 0 0 0
 ///     run 1  p q r s t u ...   ->   0 0 0 0 p q r s    or   a b c d p q r s
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kByteGroup = 16;
-constexpr std::size_t kFloatGroup = 8;
+constexpr std::size_t kGroup = 16;
 
 [[gnu::always_inline]] inline __m128i load(const std::uint8_t* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -24,36 +23,35 @@ constexpr std::size_t kFloatGroup = 8;
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
 }
 
-/// The stretches of a group of 16 bytes.
-struct ByteGroup {
+/// The stretches of a group of 16 lanes.
+struct Group {
   std::size_t count = 0;
-  std::size_t source[kByteGroup];
-  __m128i to_lanes[kByteGroup];  // shuffle
-  std::uint8_t first[kByteGroup], last[kByteGroup];
+  std::size_t source[kGroup];
+  __m128i to_lanes[kGroup];  // shuffle
+  std::uint8_t first[kGroup], last[kGroup];
 
-  ByteGroup(const PackJob& job, std::size_t group) {
+  Group(const PackJob& job, std::size_t group) {
     const __m128i lane = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for_each_stretch(
-        job, group, group + kByteGroup, [&](std::size_t from, std::size_t begin, std::size_t end) {
-          source[count] = from;
-          first[count] = static_cast<std::uint8_t>(begin - group);
-          last[count] = static_cast<std::uint8_t>(end - group);
-          // Lanes before the stretch become negative, lanes after it all ones: both select zero.
-          const __m128i moved = _mm_sub_epi8(lane, _mm_set1_epi8(static_cast<char>(first[count])));
-          const __m128i after = _mm_cmpgt_epi8(lane, _mm_set1_epi8(static_cast<char>(last[count] - 1)));
-          to_lanes[count++] = _mm_or_si128(moved, after);
-        });
+    for_each_stretch(job, group, group + kGroup, [&](std::size_t from, std::size_t begin, std::size_t end) {
+      source[count] = from;
+      first[count] = static_cast<std::uint8_t>(begin - group);
+      last[count] = static_cast<std::uint8_t>(end - group);
+      // Lanes before the stretch become negative, lanes after it all ones: both select zero.
+      const __m128i moved = _mm_sub_epi8(lane, _mm_set1_epi8(static_cast<char>(first[count])));
+      const __m128i after = _mm_cmpgt_epi8(lane, _mm_set1_epi8(static_cast<char>(last[count] - 1)));
+      to_lanes[count++] = _mm_or_si128(moved, after);
+    });
   }
 };
 
 /// Gathers a group whose stretches number `kCount`, or any number if that is 0.
 template <std::size_t kCount>
-struct GatherBytes {
+struct Gather {
   std::size_t count;
-  std::size_t source[kCount == 0 ? kByteGroup : kCount];
-  __m128i to_lanes[kCount == 0 ? kByteGroup : kCount];
+  std::size_t source[kCount == 0 ? kGroup : kCount];
+  __m128i to_lanes[kCount == 0 ? kGroup : kCount];
 
-  explicit GatherBytes(const ByteGroup& group) : count(group.count) {
+  explicit Gather(const Group& group) : count(group.count) {
     for (std::size_t i = 0; i < (kCount == 0 ? count : kCount); ++i) {
       source[i] = group.source[i];
       to_lanes[i] = group.to_lanes[i];
@@ -70,11 +68,11 @@ struct GatherBytes {
 };
 
 /// Reads the bytes named and no others.
-struct GatherExactBytes {
-  const ByteGroup& group;
+struct GatherExact {
+  const Group& group;
 
   __m128i operator()(const std::uint8_t* row) const {
-    alignas(16) std::uint8_t lanes[kByteGroup] = {};
+    alignas(16) std::uint8_t lanes[kGroup] = {};
     for (std::size_t i = 0; i < group.count; ++i) {
       for (std::size_t lane = group.first[i]; lane < group.last[i]; ++lane)
         lanes[lane] = row[group.source[i] + lane - group.first[i]];
@@ -92,6 +90,18 @@ struct GroupRows {
   std::uint8_t* panel;  // at the group's first lane
 };
 
+/// Leading rows, in whole quads, after whose runs a vector's length may be read.
+std::size_t rows_with_slack(const PackJob& job) {
+  constexpr std::size_t reach = kGroup - 1;
+  if (job.readable_slack >= reach) return job.rows;
+  std::size_t greatest = 0;
+  for (std::size_t k = 0; k < job.rows; ++k)
+    greatest = job.row_offset[k] > greatest ? job.row_offset[k] : greatest;
+  std::size_t k = 0;
+  while (k < job.rows && job.row_offset[k] + reach - job.readable_slack <= greatest) ++k;
+  return k / 4 * 4;
+}
+
 /// Four rows to quads, 16 lanes:
 ///
 ///     a0 a1 ..  b0 b1 ..  c0 c1 ..  d0 d1 ..  ->  a0 b0 a1 b1 ..  c0 d0 c1 d1 ..  ->  a0 b0 c0 d0 a1 ..
@@ -107,8 +117,10 @@ struct GroupRows {
 }
 
 struct Quads {
-  template <class Gather>
-  static void pack(const GroupRows& rows, const Gather gather) {
+  static constexpr std::size_t kBytesPerLane = 4;
+
+  template <class GatherRow>
+  static void pack(const GroupRows& rows, const GatherRow gather) {
     const auto* base = static_cast<const std::uint8_t*>(rows.job.base);
     const std::size_t* offset = rows.job.row_offset;
     const __m128i flip = _mm_set1_epi8(static_cast<char>(rows.job.flip));
@@ -125,8 +137,10 @@ struct Quads {
 };
 
 struct Planar {
-  template <class Gather>
-  static void pack(const GroupRows& rows, const Gather gather) {
+  static constexpr std::size_t kBytesPerLane = 1;
+
+  template <class GatherRow>
+  static void pack(const GroupRows& rows, const GatherRow gather) {
     const auto* base = static_cast<const std::uint8_t*>(rows.job.base);
     const __m128i flip = _mm_set1_epi8(static_cast<char>(rows.job.flip));
     const std::size_t width = rows.width;
@@ -143,83 +157,77 @@ struct Planar {
 };
 
 template <class Form>
-void pack_loads(const GroupRows& rows, const ByteGroup& group) {
+void pack_loads(const GroupRows& rows, const Group& group) {
   switch (group.count) {
     case 1:
-      return Form::pack(rows, GatherBytes<1>(group));
+      return Form::pack(rows, Gather<1>(group));
     case 2:
-      return Form::pack(rows, GatherBytes<2>(group));
+      return Form::pack(rows, Gather<2>(group));
     case 3:
-      return Form::pack(rows, GatherBytes<3>(group));
+      return Form::pack(rows, Gather<3>(group));
     default:
-      return Form::pack(rows, GatherBytes<0>(group));
+      return Form::pack(rows, Gather<0>(group));
   }
 }
 
-/// Leading rows, in whole quads, after whose runs a vector's length may be read.
-std::size_t rows_with_slack(const PackJob& job) {
-  if (job.readable_slack >= kByteGroup - 1) return job.rows;
-  std::size_t greatest = 0;
-  for (std::size_t k = 0; k < job.rows; ++k)
-    greatest = job.row_offset[k] > greatest ? job.row_offset[k] : greatest;
-  const std::size_t needed = kByteGroup - 1 - job.readable_slack;
-  std::size_t k = 0;
-  while (k < job.rows && job.row_offset[k] + needed <= greatest) ++k;
-  return k / 4 * 4;
-}
-
-template <class Form, std::size_t kPanelBytesPerLane>
+template <class Form>
 void pack_bytes(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
   const std::size_t fast = rows_with_slack(job);
-  for (std::size_t lane = 0; lane < lanes; lane += kByteGroup) {
-    const ByteGroup group(job, lane);
+  for (std::size_t lane = 0; lane < lanes; lane += kGroup) {
+    const Group group(job, lane);
     if (group.count == 0) return;
-    const std::size_t width = lanes - lane < kByteGroup ? lanes - lane : kByteGroup;
-    std::uint8_t* out = panel + lane * kPanelBytesPerLane;
+    const std::size_t width = lanes - lane < kGroup ? lanes - lane : kGroup;
+    std::uint8_t* out = panel + lane * Form::kBytesPerLane;
     pack_loads<Form>({job, 0, fast, lanes, width, out}, group);
-    if (fast < job.rows)
-      Form::pack(GroupRows{job, fast, job.rows, lanes, width, out}, GatherExactBytes{group});
+    if (fast < job.rows) Form::pack(GroupRows{job, fast, job.rows, lanes, width, out}, GatherExact{group});
   }
 }
 
 /// The stretches of a group of 8 floats. Masked loads read the elements named and no others, so that a
 /// stretch is loaded from where its group would start.
 struct FloatGroup {
+  static constexpr std::size_t kLanes = 8;
   std::size_t count = 0;
-  std::ptrdiff_t source[kFloatGroup];
-  __m256i mask[kFloatGroup];
+  std::ptrdiff_t source[kLanes];
+  __m256i mask[kLanes];
 
   FloatGroup(const PackJob& job, std::size_t group) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for_each_stretch(
-        job, group, group + kFloatGroup, [&](std::size_t from, std::size_t begin, std::size_t end) {
-          source[count] = static_cast<std::ptrdiff_t>(from) - static_cast<std::ptrdiff_t>(begin - group);
-          mask[count++] = _mm256_andnot_si256(
-              _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(begin - group)), lane),
-              _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end - group)), lane));
-        });
+    for_each_stretch(job, group, group + kLanes, [&](std::size_t from, std::size_t begin, std::size_t end) {
+      source[count] = static_cast<std::ptrdiff_t>(from) - static_cast<std::ptrdiff_t>(begin - group);
+      const __m256i first = _mm256_set1_epi32(static_cast<int>(begin - group));
+      const __m256i last = _mm256_set1_epi32(static_cast<int>(end - group));
+      mask[count++] = _mm256_andnot_si256(_mm256_cmpgt_epi32(first, lane), _mm256_cmpgt_epi32(last, lane));
+    });
   }
-
-  bool is_whole() const { return count == 1 && _mm256_movemask_epi8(mask[0]) == -1; }
 };
 
+/// Gathers a group of floats whose stretches number `kCount`, or any number if that is 0.
+template <std::size_t kCount>
+void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t lanes, float* panel) {
+  for (std::size_t k = 0; k < job.rows; ++k) {
+    const float* row = static_cast<const float*>(job.base) + job.row_offset[k];
+    __m256 v = _mm256_maskload_ps(row + group.source[0], group.mask[0]);
+    for (std::size_t i = 1; i < (kCount == 0 ? group.count : kCount); ++i)
+      v = _mm256_or_ps(v, _mm256_maskload_ps(row + group.source[i], group.mask[i]));
+    _mm256_storeu_ps(panel + k * lanes, v);
+  }
+}
+
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
-  const auto* base = static_cast<const float*>(job.base);
-  for (std::size_t lane = 0; lane < lanes; lane += kFloatGroup) {
+  for (std::size_t lane = 0; lane < lanes; lane += FloatGroup::kLanes) {
     const FloatGroup group(job, lane);
-    if (group.count == 0) return;
-    const bool whole = group.is_whole();
-    float* out = panel + lane;
-    for (std::size_t k = 0; k < job.rows; ++k, out += lanes) {
-      const float* row = base + job.row_offset[k];
-      if (whole) {
-        _mm256_storeu_ps(out, _mm256_loadu_ps(row + group.source[0]));
-        continue;
-      }
-      __m256 v = _mm256_maskload_ps(row + group.source[0], group.mask[0]);
-      for (std::size_t i = 1; i < group.count; ++i)
-        v = _mm256_or_ps(v, _mm256_maskload_ps(row + group.source[i], group.mask[i]));
-      _mm256_storeu_ps(out, v);
+    switch (group.count) {
+      case 0:
+        return;
+      case 1:
+        pack_floats<1>(job, group, lanes, panel + lane);
+        break;
+      case 2:
+        pack_floats<2>(job, group, lanes, panel + lane);
+        break;
+      default:
+        pack_floats<0>(job, group, lanes, panel + lane);
     }
   }
 }
@@ -227,8 +235,8 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
 }  // namespace
 
 void install_panel_avx2(PanelKernels& slots) {
-  slots.pack_quads = pack_bytes<Quads, 4>;
-  slots.pack_planar_u8 = pack_bytes<Planar, 1>;
+  slots.pack_quads = pack_bytes<Quads>;
+  slots.pack_planar_u8 = pack_bytes<Planar>;
   slots.pack_planar_f32 = pack_planar_f32;
 }
 
