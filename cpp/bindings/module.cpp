@@ -5,5 +5,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = GRISTMILL_VERSION;
   gristmill::bind_errors(m);
   gristmill::bind_isa(m);
+  gristmill::bind_cpu(m);
+  gristmill::bind_bench(m);
   gristmill::bind_quantize(m);
 }

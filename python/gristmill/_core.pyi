@@ -1,6 +1,7 @@
 """Types of the compiled core; checked against it by stubtest."""
 
-from typing import Any, TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,30 @@ def compiled_isas() -> list[str]: ...
 def supported_isas() -> list[str]: ...
 def get_isa() -> str: ...
 def set_isa(name: str) -> None: ...
+
+_Rate: TypeAlias = tuple[float, float, int]
+
+class _CpuInfo(TypedDict):
+    model: str
+    features: dict[str, bool]
+    caches: list[tuple[int, int, int]]
+    affinity_cores: int
+    quota_cores: float
+    usable_cores: int
+
+class _Calibration(TypedDict):
+    int8_macs: _Rate
+    int8_saturating_macs: _Rate | None
+    f32_fmas: _Rate
+    reads: list[tuple[str, int, bool, _Rate]]
+
+bench: ModuleType
+
+def cpu_info() -> _CpuInfo: ...
+def calibrate(isa: str, seconds: float) -> _Calibration: ...
+def get_num_threads() -> int: ...
+def set_num_threads(threads: int) -> None: ...
+def pool_workers() -> int: ...
 
 def quantize(
     x: _Float32Array,

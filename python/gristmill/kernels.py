@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from gristmill import _core
+from gristmill.cpu import (
+    Cache,
+    Calibration,
+    CpuInfo,
+    Rate,
+    ReadBandwidth,
+    calibrate,
+    cpu_info,
+    get_num_threads,
+    set_num_threads,
+)
 from gristmill.quantization import (
     abs_max,
     choose_qparams,
@@ -16,18 +27,27 @@ from gristmill.quantization import (
 )
 
 __all__ = [
+    "Cache",
+    "Calibration",
+    "CpuInfo",
+    "Rate",
+    "ReadBandwidth",
     "abs_max",
+    "calibrate",
     "choose_qparams",
     "compiled_isas",
+    "cpu_info",
     "dequantize_per_channel",
     "dequantize_per_tensor",
     "get_isa",
+    "get_num_threads",
     "min_max",
     "quantize_per_channel",
     "quantize_per_tensor",
     "range_qparams",
     "requantize",
     "set_isa",
+    "set_num_threads",
     "supported_isas",
 ]
 
