@@ -124,14 +124,14 @@ struct Quads {
     const auto* base = static_cast<const std::uint8_t*>(rows.job.base);
     const std::size_t* offset = rows.job.row_offset;
     const __m128i flip = _mm_set1_epi8(static_cast<char>(rows.job.flip));
-    const std::size_t width = rows.width;
+    const std::size_t width = rows.width, last = rows.last, quad_step = rows.lanes * 4;
     std::uint8_t* out = rows.panel + rows.first * rows.lanes;
     const auto row = [&](std::size_t k) { return _mm_xor_si128(gather(base + offset[k]), flip); };
     std::size_t k = rows.first;
-    for (; k + 4 <= rows.last; k += 4, out += rows.lanes * 4)
+    for (; k + 4 <= last; k += 4, out += quad_step)
       store_quads(row(k), row(k + 1), row(k + 2), row(k + 3), width, out);
-    if (k == rows.last) return;
-    const std::size_t end = rows.last - 1;
+    if (k == last) return;
+    const std::size_t end = last - 1;
     store_quads(row(k), row(k + 1 < end ? k + 1 : end), row(k + 2 < end ? k + 2 : end), flip, width, out);
   }
 };
@@ -143,10 +143,11 @@ struct Planar {
   static void pack(const GroupRows& rows, const GatherRow gather) {
     const auto* base = static_cast<const std::uint8_t*>(rows.job.base);
     const __m128i flip = _mm_set1_epi8(static_cast<char>(rows.job.flip));
-    const std::size_t width = rows.width;
-    for (std::size_t k = rows.first; k < rows.last; ++k) {
-      const __m128i v = _mm_xor_si128(gather(base + rows.job.row_offset[k]), flip);
-      std::uint8_t* out = rows.panel + k * rows.lanes;
+    const std::size_t width = rows.width, lanes = rows.lanes;
+    const std::size_t *offset = rows.job.row_offset + rows.first, *end = rows.job.row_offset + rows.last;
+    std::uint8_t* out = rows.panel + rows.first * lanes;
+    for (; offset != end; ++offset, out += lanes) {
+      const __m128i v = _mm_xor_si128(gather(base + *offset), flip);
       if (width == 8) {
         _mm_storel_epi64(reinterpret_cast<__m128i*>(out), v);
       } else {
@@ -188,8 +189,8 @@ void pack_bytes(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
 struct FloatGroup {
   static constexpr std::size_t kLanes = 8;
   std::size_t count = 0;
-  std::ptrdiff_t source[kLanes];
-  __m256i mask[kLanes];
+  std::ptrdiff_t source[kLanes] = {};
+  __m256i mask[kLanes] = {};
 
   FloatGroup(const PackJob& job, std::size_t group) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -202,15 +203,23 @@ struct FloatGroup {
   }
 };
 
-/// Gathers a group of floats whose stretches number `kCount`, or any number if that is 0.
+/// Packs a group of floats whose stretches number `kCount`.
 template <std::size_t kCount>
 void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t lanes, float* panel) {
-  for (std::size_t k = 0; k < job.rows; ++k) {
-    const float* row = static_cast<const float*>(job.base) + job.row_offset[k];
-    __m256 v = _mm256_maskload_ps(row + group.source[0], group.mask[0]);
-    for (std::size_t i = 1; i < (kCount == 0 ? group.count : kCount); ++i)
-      v = _mm256_or_ps(v, _mm256_maskload_ps(row + group.source[i], group.mask[i]));
-    _mm256_storeu_ps(panel + k * lanes, v);
+  std::ptrdiff_t source[kCount];
+  __m256i mask[kCount];
+  for (std::size_t i = 0; i < kCount; ++i) {
+    source[i] = group.source[i];
+    mask[i] = group.mask[i];
+  }
+  const auto* base = static_cast<const float*>(job.base);
+  const std::size_t *offset = job.row_offset, *end = offset + job.rows;
+  for (; offset != end; ++offset, panel += lanes) {
+    const float* row = base + *offset;
+    __m256 v = _mm256_maskload_ps(row + source[0], mask[0]);
+    for (std::size_t i = 1; i < kCount; ++i)
+      v = _mm256_or_ps(v, _mm256_maskload_ps(row + source[i], mask[i]));
+    _mm256_storeu_ps(panel, v);
   }
 }
 
@@ -226,8 +235,11 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
       case 2:
         pack_floats<2>(job, group, lanes, panel + lane);
         break;
+      case 3:
+        pack_floats<3>(job, group, lanes, panel + lane);
+        break;
       default:
-        pack_floats<0>(job, group, lanes, panel + lane);
+        pack_floats<8>(job, group, lanes, panel + lane);
     }
   }
 }
