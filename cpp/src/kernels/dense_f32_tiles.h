@@ -96,16 +96,78 @@ struct Tiles {
     const auto load = [&](const float* from, int n) {
       return n + 1 < N || whole ? Simd::load(from) : Simd::load_first(from, last_lanes);
     };
+    RowVector single[1][1][kRowVectors];
+    if constexpr (S == 1) load_columns<1, 1>(slice, N * kWidth, R, single);
     Vector sum[R][N];
     unroll<R>([&](auto r) {
       unroll<N>([&](auto n) {
         sum[r][n] = slice.first ? Simd::zero() : load(slice.out + r * slice.out_stride + n * kWidth, n);
       });
     });
-    RowVector single[1][1][kRowVectors];
-    if constexpr (S == 1) load_columns<1, 1>(slice, N * kWidth, R, single);
     accumulate<R, V, B, S>(slice, sum, single);
-    if constexpr (S == 1) store_columns<1, 1>(slice, N * kWidth, R, single);
+    float column[kColumn];
+    if constexpr (S == 1) {
+      unroll<kRowVectors>([&](auto q) { RowSimd::store(column + q * RowSimd::kWidth, single[0][0][q]); });
+    }
+    store_lanes<R, N>(slice, sum, load, last_lanes);
+    if constexpr (S == 1) write_columns(slice, N * kWidth, R, 1, 1, column);
+  }
+
+  /// G row blocks x T lanes, `rows` of the blocks' rows valid.
+  template <int G, int T>
+  [[gnu::noinline]] static void row_tile(const Slice& slice, std::size_t rows) {
+    RowVector sum[T][G][kRowVectors];
+    load_columns<G, T>(slice, 0, rows, sum);
+    const float* broadcast = slice.broadcast;
+    const float* lane = slice.lane;
+    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+      multiply_columns<G, T, false>(slice, broadcast, lane, sum);
+    }
+    if (slice.depth != 0) multiply_columns<G, T, true>(slice, broadcast, lane, sum);
+    store_columns<G, T>(slice, 0, rows, sum);
+  }
+
+ private:
+  template <int R, int V, int B, int S>
+  [[gnu::always_inline]] static void accumulate(const Slice& slice, Vector (&sum)[R][V * B],
+                                                RowVector (&single)[1][1][kRowVectors]) {
+    const float* broadcast = slice.broadcast;
+    const float* lane = slice.lane;
+    for (std::size_t k = slice.depth; k > S; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+      multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
+      if constexpr (S == 1)
+        multiply_columns<1, 1, false>(slice, broadcast, lane + B * slice.lane_step, single);
+    }
+    if constexpr (S == 1) {
+      if (slice.depth == 0) return;
+      multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
+      multiply_columns<1, 1, true>(slice, broadcast, lane + B * slice.lane_step, single);
+    }
+  }
+
+  /// Adds one k of the lane tile, keeping its shorter side in registers and loading the other as it goes.
+  template <int R, int V, int B>
+  [[gnu::always_inline]] static void multiply_lanes(const Slice& slice, const float* broadcast,
+                                                    const float* lane, Vector (&sum)[R][V * B]) {
+    constexpr int N = V * B;
+    const typename Level::Rows rows(broadcast);
+    const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
+    if constexpr (R < N) {
+      unroll<N>([&](auto n) {
+        const Vector lanes = x(n);
+        unroll<R>([&](auto r) { sum[r][n] = rows.template fma<r>(lanes, sum[r][n]); });
+      });
+    } else {
+      Vector lanes[N];
+      unroll<N>([&](auto n) { lanes[n] = x(n); });
+      unroll<R>(
+          [&](auto r) { unroll<N>([&](auto n) { sum[r][n] = rows.template fma<r>(lanes[n], sum[r][n]); }); });
+    }
+  }
+
+  template <int R, int N, class Load>
+  [[gnu::always_inline]] static void store_lanes(const Slice& slice, Vector (&sum)[R][N], Load load,
+                                                 std::size_t last_lanes) {
     if (slice.last) {
       const Vector low = Simd::broadcast(&slice.low), high = Simd::broadcast(&slice.high);
       unroll<N>([&](auto n) {
@@ -121,84 +183,24 @@ struct Tiles {
       float* out = slice.out + r * slice.out_stride;
       unroll<N - 1>([&](auto n) { Simd::store(out + n * kWidth, sum[r][n]); });
       float* end = out + (N - 1) * kWidth;
-      whole ? Simd::store(end, sum[r][N - 1]) : Simd::store_first(end, sum[r][N - 1], last_lanes);
+      last_lanes == kWidth ? Simd::store(end, sum[r][N - 1])
+                           : Simd::store_first(end, sum[r][N - 1], last_lanes);
     });
   }
 
-  /// G row blocks x T lanes, `rows` of the blocks' rows valid.
-  template <int G, int T>
-  [[gnu::noinline]] static void row_tile(const Slice& slice, std::size_t rows) {
-    RowVector sum[T][G][kRowVectors];
-    load_columns<G, T>(slice, 0, rows, sum);
-    for_each_k(slice, [&](const float* broadcast, const float* lane, auto load) {
-      multiply_columns<G, T>(slice, broadcast, lane, load, sum);
-    });
-    store_columns<G, T>(slice, 0, rows, sum);
-  }
-
- private:
-  /// step(broadcast, lane, load) for each k, where `load` loads the last vector of a row block's rows. That
-  /// vector may reach beyond the block into the next k, except at the last k.
-  template <class Step>
-  [[gnu::always_inline]] static void for_each_k(const Slice& slice, Step step) {
-    const float* broadcast = slice.broadcast;
-    const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock) {
-      step(broadcast, lane, [](const float* from) { return RowSimd::load(from); });
-    }
-    if (slice.depth == 0) return;
-    step(broadcast, lane, [](const float* from) {
-      if constexpr (kLastRows == RowSimd::kWidth) return RowSimd::load(from);
-      return RowSimd::load_first(from, kLastRows);
-    });
-  }
-
-  /// Keeps the shorter side of the tile in registers and loads the other as it goes.
-  template <int R, int V, int B, int S>
-  [[gnu::always_inline]] static void accumulate(const Slice& slice, Vector (&sum)[R][V * B],
-                                                RowVector (&single)[1][1][kRowVectors]) {
-    constexpr int N = V * B;
-    const auto step = [&](const float* broadcast, const float* lane) {
-      const typename Level::Rows rows(broadcast);
-      const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
-      if constexpr (R < N) {
-        unroll<N>([&](auto n) {
-          const Vector lanes = x(n);
-          unroll<R>([&](auto r) { sum[r][n] = rows.template fma<r>(lanes, sum[r][n]); });
-        });
-      } else {
-        Vector lanes[N];
-        unroll<N>([&](auto n) { lanes[n] = x(n); });
-        unroll<R>([&](auto r) {
-          unroll<N>([&](auto n) { sum[r][n] = rows.template fma<r>(lanes[n], sum[r][n]); });
-        });
-      }
-    };
-    if constexpr (S == 1) {
-      for_each_k(slice, [&](const float* broadcast, const float* lane, auto load) {
-        step(broadcast, lane);
-        multiply_columns<1, 1>(slice, broadcast, lane + B * slice.lane_step, load, single);
-      });
-    } else {
-      const float* broadcast = slice.broadcast;
-      const float* lane = slice.lane;
-      for (std::size_t k = slice.depth; k > 0; --k, broadcast += kRowBlock, lane += kLaneBlock) {
-        step(broadcast, lane);
-      }
-    }
-  }
-
-  /// Adds one k of G row blocks to the sums of T lanes.
-  template <int G, int T, class Load>
+  /// Adds one k of G row blocks to the sums of T lanes. The last vector of a block may reach beyond it into
+  /// the next k, except at the last k.
+  template <int G, int T, bool last_k>
   [[gnu::always_inline]] static void multiply_columns(const Slice& slice, const float* broadcast,
-                                                      const float* lane, Load load_last,
+                                                      const float* lane,
                                                       RowVector (&sum)[T][G][kRowVectors]) {
     RowVector lanes[T];
     unroll<T>([&](auto t) { lanes[t] = RowSimd::broadcast(lane + t); });
     unroll<G>([&](auto g) {
       unroll<kRowVectors>([&](auto q) {
+        constexpr bool partly = last_k && q + 1 == kRowVectors && kLastRows < RowSimd::kWidth;
         const float* from = broadcast + g * slice.row_step + q * RowSimd::kWidth;
-        const RowVector rows = q + 1 < kRowVectors ? RowSimd::load(from) : load_last(from);
+        const RowVector rows = partly ? RowSimd::load_first(from, kLastRows) : RowSimd::load(from);
         unroll<T>([&](auto t) { sum[t][g][q] = RowSimd::fma(rows, lanes[t], sum[t][g][q]); });
       });
     });
