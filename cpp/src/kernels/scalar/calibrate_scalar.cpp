@@ -7,8 +7,8 @@ namespace {
 
 constexpr int kChains = 8;
 
-// What one core does with plain C++, one number at a time: neighbouring chains feed each other, so that the
-// compiler can neither simplify the sums nor put chains side by side into one vector.
+// Plain C++, whatever the compiler makes of it. Neighbouring chains feed each other, so that it cannot
+// simplify the sums.
 
 std::uint64_t int8_macs(std::uint64_t rounds, std::uint32_t* sink) {
   std::uint32_t chain[kChains];
@@ -17,14 +17,15 @@ std::uint64_t int8_macs(std::uint64_t rounds, std::uint32_t* sink) {
   for (std::uint64_t r = 0; r < rounds; ++r)
     for (int i = 0; i < kChains; ++i) chain[i] += chain[(i + 3) % kChains] * weight;
   *sink = 0;
-  for (std::uint32_t value : chain) *sink ^= value;
+  for (std::uint32_t value : chain) *sink += value;
   return rounds * kChains;
 }
 
 std::uint64_t f32_fmas(std::uint64_t rounds, std::uint32_t* sink) {
   float chain[kChains];
-  for (int i = 0; i < kChains; ++i) chain[i] = 1 + static_cast<float>(i) / kChains;
-  const float factor = (*sink & 1) != 0 ? 0x1p-30f : 0x1p-31f;
+  const float factor = 0x1p-30f;  // leaves the sums where they are
+  for (int i = 0; i < kChains; ++i)
+    chain[i] = static_cast<float>((*sink & 0xFF) + 1) + static_cast<float>(i) / kChains;
   for (std::uint64_t r = 0; r < rounds; ++r)
     for (int i = 0; i < kChains; ++i) chain[i] = chain[(i + 3) % kChains] * factor + chain[i];
   for (int i = 1; i < kChains; ++i) chain[0] += chain[i];
