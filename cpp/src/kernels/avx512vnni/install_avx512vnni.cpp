@@ -6,6 +6,7 @@ void install_calibrate_avx512vnni(CalibrateKernels& slots);
 void install_quantize_avx512vnni(QuantizeKernels& slots);
 void install_panel_avx512vnni(PanelKernels& slots);
 void install_dense_avx512vnni(DenseKernels& slots);
+void install_dense_f32_avx512vnni(DenseKernels& slots);
 void install_depthwise_avx512vnni(DepthwiseKernels& slots);
 
 void install_avx512vnni(KernelTable& table) {
@@ -13,6 +14,7 @@ void install_avx512vnni(KernelTable& table) {
   install_quantize_avx512vnni(table.quantize);
   install_panel_avx512vnni(table.panel);
   install_dense_avx512vnni(table.dense);
+  install_dense_f32_avx512vnni(table.dense);
   install_depthwise_avx512vnni(table.depthwise);
 }
 

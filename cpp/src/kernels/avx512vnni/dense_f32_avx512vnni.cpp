@@ -1,0 +1,72 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dense_kernels.h"
+#include "kernels/dense_f32_tiles.h"
+
+namespace gristmill {
+namespace {
+
+/// max and min return their second operand where either is NaN, so clamps keep NaN.
+struct F32x16 {
+  using Vector = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr __mmask16 kAll = 0xFFFF;
+  static __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
+  static Vector zero() { return _mm512_setzero_ps(); }
+  static Vector load(const float* from) { return _mm512_loadu_ps(from); }
+  static Vector load_first(const float* from, std::size_t n) { return _mm512_maskz_loadu_ps(first(n), from); }
+  static void store(float* to, Vector x) { _mm512_storeu_ps(to, x); }
+  static void store_first(float* to, Vector x, std::size_t n) { _mm512_mask_storeu_ps(to, first(n), x); }
+  static Vector broadcast(const float* from) { return _mm512_set1_ps(*from); }
+  static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
+  static Vector clamp(Vector x, Vector low, Vector high) {
+    return _mm512_maskz_min_ps(kAll, high, _mm512_maskz_max_ps(kAll, low, x));
+  }
+};
+
+/// The eight rows of a block.
+struct F32x8 {
+  using Vector = __m256;
+  static constexpr int kWidth = 8;
+  static Vector load(const float* from) { return _mm256_loadu_ps(from); }
+  static Vector load_first(const float* from, std::size_t n) {
+    return _mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << n) - 1), from);
+  }
+  static void store(float* to, Vector x) { _mm256_storeu_ps(to, x); }
+  static Vector broadcast(const float* from) { return _mm256_broadcast_ss(from); }
+  static Vector fma(Vector a, Vector b, Vector sum) { return _mm256_fmadd_ps(a, b, sum); }
+};
+
+/// 8 x 48: 24 sums, three vectors of lanes and the broadcasts fit 32 registers, and eleven loads feed 24
+/// multiplications.
+struct Avx512 {
+  using Simd = F32x16;
+  using RowSimd = F32x8;
+  static constexpr int kRowBlock = 8;
+  static constexpr int kLaneVectors = 3;
+  static constexpr int kSums = 24;
+  static constexpr std::size_t kDepth = 256;
+
+  struct Rows {
+    const float* from;
+    explicit Rows(const float* pointer) : from(pointer) {}
+    template <int r>
+    __m512 fma(__m512 lanes, __m512 sum) const {
+      return _mm512_fmadd_ps(_mm512_set1_ps(from[r]), lanes, sum);
+    }
+  };
+};
+
+}  // namespace
+
+void install_dense_f32_avx512vnni(DenseKernels& slots) {
+  slots.f32_row_block = Avx512::kRowBlock;
+  slots.f32_lane_block = Avx512::kLaneVectors * F32x16::kWidth;
+  slots.f32_channels_in_rows = DenseF32<Avx512, ChannelAxis::rows>::multiply;
+  slots.f32_channels_in_lanes = DenseF32<Avx512, ChannelAxis::lanes>::multiply;
+}
+
+}  // namespace gristmill
