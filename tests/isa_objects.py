@@ -3,7 +3,7 @@
 A linker keeps one copy of each inline function. If an object compiled for AVX-512 defined one, that copy could end up
 in baseline code. So each global symbol of such an object has to be one of its level's ``install_`` functions:
 
-    python tests/isa_objects.py BUILD_DIRECTORY
+    python tests/isa_objects.py BUILD_DIRECTORY [NM]
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def leaked_symbols(level: str, path: Path, nm: str = "nm") -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Check a build directory; the exit status is 1 if anything leaks, 2 if there is nothing to check."""
-    objects = level_objects(Path(arguments[0]))
-    leaks = [f"{path}: {leak}" for level, path in objects for leak in leaked_symbols(level, path)]
+    build, nm = Path(arguments[0]), arguments[1] if len(arguments) > 1 else "nm"
+    objects = level_objects(build)
+    leaks = [f"{path}: {leak}" for level, path in objects for leak in leaked_symbols(level, path, nm)]
     print("\n".join([*leaks, f"{len(objects)} kernel objects, {len(leaks)} leaked symbols"]))
     return 2 if not objects else int(bool(leaks))
 
