@@ -38,8 +38,9 @@ function(gristmill_add_level target level flags)
   target_link_libraries(gristmill_${level} PRIVATE gristmill_options)
   target_compile_options(gristmill_${level} PRIVATE ${flags})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # Partial redundancy elimination makes GCC spill register-tiled accumulators.
-    target_compile_options(gristmill_${level} PRIVATE -fno-tree-pre -fno-lto)
+    # Partial redundancy elimination, and scheduling before registers are assigned, make GCC spill register-tiled
+    # accumulators.
+    target_compile_options(gristmill_${level} PRIVATE -fno-tree-pre -fno-schedule-insns -fno-lto)
   endif()
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:gristmill_${level}>)
 endfunction()
