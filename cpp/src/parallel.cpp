@@ -26,7 +26,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// How long a thread looks for work, or the caller for the end of a section, before it sleeps.
-constexpr std::chrono::microseconds kSpin{40};
+constexpr std::chrono::microseconds kSpin{50};
 
 /// How long a refusal of the system to create a thread is believed.
 constexpr std::chrono::seconds kRefusalHolds{1};
@@ -82,7 +82,6 @@ struct Section {
   TaskRef body;
   std::size_t tasks;
   std::uint64_t caller_mode;
-  bool may_spin;
   std::atomic<bool> failed{false};
   std::exception_ptr error{};
   alignas(kCacheLine) std::atomic<std::size_t> next{0};
@@ -129,11 +128,12 @@ class Pool {
 
   void grow(int wanted) noexcept;
   void open(Section& section, int seats) noexcept;
-  void close(const Section& section) noexcept;
+  void close() noexcept;
   void work() noexcept;
   bool enter() noexcept;
   void leave() noexcept;
   void sleep() noexcept;
+  bool may_spin() const noexcept { return may_spin_.load(std::memory_order_relaxed); }
   bool has_seats() const noexcept { return (door_.load(std::memory_order_relaxed) & kSeatMask) != 0; }
   bool is_empty() const noexcept { return (door_.load(std::memory_order_acquire) & kInsideMask) == 0; }
 
@@ -143,6 +143,7 @@ class Pool {
   std::atomic<bool> busy_{false};  // a caller owns the pool; guards what follows
   std::atomic<int> workers_{0};
   std::atomic<int> sleepers_{0};
+  std::atomic<bool> may_spin_{false};  // the latest section had a core for each of its threads
   int cores_ = 0;
   Clock::time_point refused_until_{};
 };
@@ -164,10 +165,11 @@ bool Pool::run(std::size_t tasks, int threads, TaskRef body) {
     busy_.store(false, std::memory_order_release);
     return false;
   }
-  Section section{body, tasks, float_mode(), seats < cores_};
+  may_spin_.store(seats < cores_, std::memory_order_relaxed);
+  Section section{body, tasks, float_mode()};
   open(section, seats);
   section.run_tasks();
-  close(section);
+  close();
   busy_.store(false, std::memory_order_release);
   if (section.error) std::rethrow_exception(std::move(section.error));
   return true;
@@ -192,9 +194,9 @@ void Pool::open(Section& section, int seats) noexcept {
   if (asleep > 0 && seats > awake) futex_wake(door_, seats - awake);
 }
 
-void Pool::close(const Section& section) noexcept {
+void Pool::close() noexcept {
   door_.fetch_and(~kSeatMask, std::memory_order_acq_rel);
-  if (is_empty() || (section.may_spin && spin_until([this] { return is_empty(); }))) return;
+  if (is_empty() || (may_spin() && spin_until([this] { return is_empty(); }))) return;
   door_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
   for (;;) {
     const std::uint32_t seen = ended_.load(std::memory_order_acquire);
@@ -204,15 +206,13 @@ void Pool::close(const Section& section) noexcept {
 }
 
 void Pool::work() noexcept {
-  bool may_spin = false;
   for (;;) {
     if (enter()) {
       adopt_float_mode(section_->caller_mode);
       section_->run_tasks();
-      may_spin = section_->may_spin;
       door_.fetch_and(~kSeatMask, std::memory_order_relaxed);
       leave();
-    } else if (!may_spin || !spin_until([this] { return has_seats(); })) {
+    } else if (!may_spin() || !spin_until([this] { return has_seats(); })) {
       sleep();
     }
   }
