@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "gristmill/epilogue.h"
+#include "gristmill/isa.h"
+#include "gristmill/workspace.h"
+
+/// Linear layers and matrix products: y[n, m] = epilogue(sum over k of w[m, k] * x[n, k]).
+///
+/// The outputs of a row lie side by side, so here the weights are the lane operand, packed once, and the
+/// activations are broadcast (dense_kernels.h). A call repacks its activations by blocks of rows, and
+/// multiplies tiles of rows and lanes that stay in the second-level cache. With one row it streams the
+/// weights once.
+namespace gristmill {
+
+class PackedWeights;
+
+/// A borrowed matrix of weights: w[m, k] is data[m * channel_step + k * k_step].
+template <class T>
+struct LinearWeights {
+  const T* data;
+  std::size_t channels, k;
+  std::size_t channel_step, k_step;
+};
+
+/// The weights of a linear layer, packed for one level: their layout is that level's and is never stored.
+class PackedLinear {
+ public:
+  /// Throws Error(limit) if an int32 accumulator could overflow.
+  PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa);
+  PackedLinear(const LinearWeights<float>& weights, Isa isa);
+  ~PackedLinear();
+  PackedLinear(PackedLinear&&) noexcept;
+  PackedLinear& operator=(PackedLinear&&) noexcept;
+
+  Isa isa() const { return isa_; }
+  bool is_f32() const;
+  std::size_t out_channels() const;
+  std::size_t in_channels() const;
+  std::size_t bytes() const;
+  const char* variant_name() const;
+  const PackedWeights& packed() const { return *packed_; }
+
+ private:
+  Isa isa_;
+  std::unique_ptr<const PackedWeights> packed_;
+};
+
+/// Activations, contiguous [rows][k].
+struct LinearInput {
+  const void* data;
+  DType type;  ///< u8 or s8 for int8 weights, f32 for f32 weights
+  std::size_t rows, k;
+  std::int32_t zero_point = 0;
+};
+
+/// Writes the whole output [rows][out channels], contiguous, of stage.output(). `residual` has the same shape
+/// and is null unless the stage adds one; it may not overlap the output. Runs at the weights' level. Throws
+/// Error before anything is written.
+void linear(const PackedLinear& weights, const LinearInput& input, const OutputStage& stage,
+            const void* residual, void* out, int threads, Workspace& workspace);
+
+}  // namespace gristmill

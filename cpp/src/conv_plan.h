@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+
+#include "activation_form.h"
+#include "gristmill/conv.h"
+#include "kernel_table.h"
+#include "staging.h"
+#include "workspace_buffers.h"
+
+namespace gristmill {
+
+/// One call of conv2d, checked: what its dense and its depthwise driver share.
+struct ConvCall {
+  const PackedConv& weights;
+  const ConvInput& input;
+  const OutputStage& stage;
+  const void* residual;
+  void* out;
+  int threads;
+  Workspace::Buffers& buffers;
+  const KernelTable& kernels;
+  const PlaneLayout& layout;
+
+  std::size_t in_plane() const { return input.height * input.width; }
+  std::size_t input_elements() const { return input.batch * input.channels * in_plane(); }
+  std::size_t element() const { return element_size(input.type); }
+};
+
+void conv2d_dense(const ConvCall& call);
+void conv2d_depthwise(const ConvCall& call);
+
+}  // namespace gristmill

@@ -1,0 +1,265 @@
+#include "gristmill/epilogue.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "epilogue.h"
+#include "gristmill/error.h"
+#include "kernel_table.h"
+#include "packed_weights.h"
+
+namespace gristmill {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+[[noreturn]] void refuse(const char* where, std::string reason) {
+  throw Error(ErrorKind::argument, where, std::move(reason));
+}
+
+std::int32_t least(DType type) { return type == DType::u8 ? 0 : -128; }
+std::int32_t greatest(DType type) { return type == DType::u8 ? 255 : 127; }
+
+OutputType kernel_type(DType type) {
+  switch (type) {
+    case DType::u8:
+      return OutputType::u8;
+    case DType::s8:
+      return OutputType::s8;
+    case DType::s32:
+      return OutputType::s32;
+    case DType::f32:
+      break;
+  }
+  return OutputType::f32;
+}
+
+bool is_curve(ActivationKind kind) { return kind >= ActivationKind::leaky_relu; }
+
+Curve kernel_curve(ActivationKind kind) {
+  switch (kind) {
+    case ActivationKind::hardsigmoid:
+      return Curve::hardsigmoid;
+    case ActivationKind::hardswish:
+      return Curve::hardswish;
+    case ActivationKind::sigmoid:
+      return Curve::sigmoid;
+    case ActivationKind::silu:
+      return Curve::silu;
+    default:
+      return Curve::leaky_relu;
+  }
+}
+
+double curve_value(const Activation& activation, double x) {
+  const double hardsigmoid = std::clamp(x / 6.0 + 0.5, 0.0, 1.0);
+  const double sigmoid = 1.0 / (1.0 + std::exp(-x));
+  switch (activation.kind) {
+    case ActivationKind::leaky_relu:
+      return x < 0 ? double{activation.alpha} * x : x;
+    case ActivationKind::hardsigmoid:
+      return hardsigmoid;
+    case ActivationKind::hardswish:
+      return x * hardsigmoid;
+    case ActivationKind::sigmoid:
+      return sigmoid;
+    case ActivationKind::silu:
+      return x * sigmoid;
+    default:
+      return x;
+  }
+}
+
+void require_quantization(const ScaleAndZeroPoint& q, DType type, const char* where) {
+  if (!(q.scale > 0) || !std::isfinite(q.scale))
+    refuse(where, "the scale is " + std::to_string(q.scale) + "; expected a finite number above 0");
+  if (q.zero_point < least(type) || q.zero_point > greatest(type))
+    refuse(where, "the zero point is " + std::to_string(q.zero_point) + "; expected " +
+                      std::to_string(least(type)) + " to " + std::to_string(greatest(type)));
+}
+
+struct Bounds {
+  float low, high;
+};
+
+/// The real bounds of a clamp activation.
+Bounds real_bounds(const Activation& activation, const char* where) {
+  if (activation.kind == ActivationKind::relu) return {0, kInfinity};
+  if (activation.kind != ActivationKind::clip) return {-kInfinity, kInfinity};
+  if (!(activation.low <= activation.high)) refuse(where, "clip needs low <= high");
+  return {activation.low, activation.high};
+}
+
+/// The bounds of a byte in steps from its zero point, narrowed by the activation's. Whole numbers, so that
+/// the bounds of the stored integers and of what is rounded to them are the same.
+Bounds byte_bounds(const Activation& activation, const ScaleAndZeroPoint& q, DType type, const char* where) {
+  const auto low = static_cast<float>(least(type) - q.zero_point);
+  const auto high = static_cast<float>(greatest(type) - q.zero_point);
+  const Bounds real = real_bounds(activation, where);
+  const auto quantized = [&](float bound) {
+    if (bound == 0 || std::isinf(bound)) return bound;
+    require_quantization(q, type, "output_scale");
+    return std::nearbyint(bound / q.scale);
+  };
+  return {std::clamp(quantized(real.low), low, high), std::clamp(quantized(real.high), low, high)};
+}
+
+/// Copies `values`, or repeats the only one; none become zeros where that is allowed.
+template <class T>
+std::vector<T> one_each(std::span<const T> values, std::size_t channels, bool may_be_one, const char* where) {
+  if (values.empty()) return std::vector<T>(channels);
+  if (values.size() == 1 && may_be_one) return std::vector<T>(channels, values[0]);
+  if (values.size() != channels)
+    throw Error(ErrorKind::shape, where,
+                "expected " + std::string(may_be_one ? "1 or " : "") + std::to_string(channels) +
+                    " elements, one for each output channel, got " + std::to_string(values.size()));
+  return {values.begin(), values.end()};
+}
+
+}  // namespace
+
+const char* dtype_name(DType type) {
+  constexpr std::array<const char*, 4> kNames{"uint8", "int8", "int32", "float32"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
+OutputStage::OutputStage(const Epilogue& epilogue, std::size_t channels, bool f32_layer)
+    : f32_layer_(f32_layer),
+      output_(epilogue.output),
+      channels_(channels),
+      zero_point_(epilogue.zero_point),
+      low_(-kInfinity),
+      high_(kInfinity),
+      activation_(epilogue.activation) {
+  if (f32_layer && output_ != DType::f32) refuse("output", "a float32 layer has float32 output");
+  if (!f32_layer && !epilogue.bias_f32.empty())
+    throw Error(ErrorKind::dtype, "bias", "expected int32 for an int8 layer, got float32");
+  if (f32_layer && !epilogue.bias.empty())
+    throw Error(ErrorKind::dtype, "bias", "expected float32 for a float32 layer, got int32");
+  if (f32_layer) {
+    if (!epilogue.scale.empty()) refuse("scale", "a float32 layer has no scale");
+    bias_f32_ = one_each(epilogue.bias_f32, channels, false, "bias");
+  } else {
+    bias_ = one_each(epilogue.bias, channels, false, "bias");
+    if (output_ == DType::s32 && !epilogue.scale.empty()) refuse("scale", "int32 output has no scale");
+    if (output_ != DType::s32) {
+      if (epilogue.scale.empty() && channels != 0) refuse("scale", "needed unless the output is int32");
+      scale_ = one_each(epilogue.scale, channels, true, "scale");
+      for (float s : scale_)
+        if (!std::isfinite(s)) refuse("scale", "expected finite numbers, got " + std::to_string(s));
+    }
+  }
+  if (!is_byte(output_) && zero_point_ != 0) refuse("zero_point", "only byte outputs have one");
+  if (is_byte(output_)) require_quantization({1, zero_point_}, output_, "zero_point");
+  if (output_ == DType::s32 && (activation_.kind != ActivationKind::none || epilogue.residual))
+    refuse("output", "int32 output takes neither an activation nor a residual");
+  set_clamp(activation_, epilogue);
+  if (is_curve(activation_.kind)) set_curve(epilogue);
+  if (epilogue.residual) set_residual(epilogue);
+}
+
+void OutputStage::set_clamp(const Activation& activation, const Epilogue& epilogue) {
+  const Bounds bounds =
+      is_byte(output_) ? byte_bounds(activation, {epilogue.output_scale, zero_point_}, output_, "activation")
+                       : real_bounds(activation, "activation");
+  low_ = bounds.low;
+  high_ = bounds.high;
+}
+
+void OutputStage::set_curve(const Epilogue& epilogue) {
+  curve_ = true;
+  if (activation_.kind == ActivationKind::leaky_relu && !std::isfinite(activation_.alpha))
+    refuse("activation", "alpha is not finite");
+  if (!is_byte(output_)) return;
+  const ScaleAndZeroPoint from{epilogue.output_scale, zero_point_};
+  require_quantization(from, output_, "output_scale");
+  const ScaleAndZeroPoint to = epilogue.activation_output.value_or(from);
+  require_quantization(to, output_, "activation_output");
+  for (std::int32_t q = least(output_); q <= greatest(output_); ++q) {
+    const double real = curve_value(activation_, (q - from.zero_point) * double{from.scale});
+    const double steps = std::nearbyint(real / double{to.scale}) + to.zero_point;
+    const double bounded = std::clamp<double>(steps, least(output_), greatest(output_));
+    table_[static_cast<std::uint8_t>(q)] = static_cast<std::uint8_t>(static_cast<std::int32_t>(bounded));
+  }
+}
+
+void OutputStage::set_residual(const Epilogue& epilogue) {
+  const ResidualAdd& add = *epilogue.residual;
+  if (is_curve(add.activation.kind)) refuse("residual", "its activation is none, relu or clip");
+  if (is_byte(output_) != is_byte(add.type) || add.type == DType::s32)
+    throw Error(ErrorKind::dtype, "residual",
+                std::string("a ") + dtype_name(output_) + " output cannot take a residual of " +
+                    dtype_name(add.type));
+  Residual residual{add.type, {epilogue.output_scale, zero_point_}, add.quantization, add.sum, 0, 0};
+  Bounds bounds = real_bounds(add.activation, "residual");
+  if (is_byte(output_)) {
+    if (curve_ && epilogue.activation_output) residual.stored = *epilogue.activation_output;
+    require_quantization(residual.stored, output_, "output_scale");
+    require_quantization(residual.added, add.type, "residual");
+    require_quantization(residual.sum, output_, "residual sum");
+    bounds = byte_bounds(add.activation, residual.sum, output_, "residual");
+  }
+  residual.low = bounds.low;
+  residual.high = bounds.high;
+  residual_ = residual;
+}
+
+void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_point,
+                            std::span<std::int32_t> folded) const {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  for (std::size_t c = 0; c < channels_; ++c) {
+    if (std::abs(std::int64_t{bias_[c]}) + 255 * std::int64_t{weights.magnitudes[c]} > kMost)
+      throw Error(ErrorKind::limit, "bias",
+                  "channel " + std::to_string(c) + " could overflow int32: its bias is " +
+                      std::to_string(bias_[c]) + " and its weights' magnitudes add up to " +
+                      std::to_string(weights.magnitudes[c]) +
+                      ", where |bias| + 255 * magnitudes may be 2^31 - 1");
+    folded[c] =
+        static_cast<std::int32_t>(std::int64_t{bias_[c]} - std::int64_t{kernel_zero_point} * weights.sums[c]);
+  }
+}
+
+EpilogueS8 OutputStage::kernel_s8(std::span<const std::int32_t> folded, std::size_t first) const {
+  return {folded.data() + first, scale_.empty() ? nullptr : scale_.data() + first, low_, high_, zero_point_,
+          kernel_type(output_)};
+}
+
+EpilogueF32 OutputStage::kernel_f32(std::size_t first) const {
+  return {bias_f32_.data() + first, low_, high_};
+}
+
+void OutputStage::finish(const StoredTile& tile, const KernelTable& kernels) const {
+  for (std::size_t row = 0; row < tile.rows; ++row) {
+    const std::size_t at = tile.offset + row * tile.stride;
+    if (curve_ && is_byte(output_)) {
+      auto* bytes = static_cast<std::uint8_t*>(tile.out) + at;
+      kernels.elementwise.lookup(table_.data(), bytes, bytes, tile.lanes);
+    } else if (curve_) {
+      auto* values = static_cast<float*>(tile.out) + at;
+      kernels.elementwise.curve_f32(kernel_curve(activation_.kind), activation_.alpha, values, values,
+                                    tile.lanes);
+    }
+    if (residual_) add_residual(tile, at, kernels);
+  }
+}
+
+void OutputStage::add_residual(const StoredTile& tile, std::size_t at, const KernelTable& kernels) const {
+  const Residual& r = *residual_;
+  if (!is_byte(output_)) {
+    auto* values = static_cast<float*>(tile.out) + at;
+    kernels.elementwise.add_f32(values, static_cast<const float*>(tile.residual) + at, r.low, r.high, values,
+                                tile.lanes);
+    return;
+  }
+  const auto flip = [](DType type) { return static_cast<std::uint8_t>(type == DType::s8 ? 0x80 : 0); };
+  const std::uint8_t own = flip(output_), other = flip(r.type);
+  auto* bytes = static_cast<std::uint8_t*>(tile.out) + at;
+  kernels.elementwise.add_bytes({bytes, static_cast<const std::uint8_t*>(tile.residual) + at, bytes,
+                                 tile.lanes, own, other, own, r.stored.zero_point + own,
+                                 r.added.zero_point + other, r.sum.zero_point + own, r.stored.scale,
+                                 r.added.scale, r.sum.scale, r.low, r.high});
+}
+
+}  // namespace gristmill

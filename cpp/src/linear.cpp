@@ -1,0 +1,194 @@
+#include "gristmill/linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "activation_form.h"
+#include "cache_budget.h"
+#include "checked_size.h"
+#include "gristmill/error.h"
+#include "packed_weights.h"
+#include "workspace_buffers.h"
+
+namespace gristmill {
+namespace {
+
+template <class T>
+WeightView<T> view_of(const LinearWeights<T>& w) {
+  checked_product({w.channels, w.k, sizeof(T)}, "weights");
+  return {w.data, 1, w.channels, w.k, w.channel_step, w.k_step};
+}
+
+/// A call as tiles of row blocks by lane blocks; a task is one of them, those of equal rows in succession.
+struct LinearCall {
+  const PackedWeights& weights;
+  const LinearInput& input;
+  const OutputStage& stage;
+  const void* residual;
+  void* out;
+  Workspace::Buffers& buffers;
+  const KernelTable& kernels;
+  ActivationForm form;
+  std::size_t row_block, depth_bytes;  // of a row as packed
+  std::size_t tile_rows, row_tiles, tile_lanes, lane_tiles;
+
+  std::size_t row_bytes() const { return input.k * element_size(input.type); }
+};
+
+void choose_tiles(LinearCall& call, int threads) {
+  const std::size_t row_blocks = ceil_div(call.input.rows, call.row_block);
+  const std::size_t lane_block = call.weights.block();
+  const std::size_t lane_blocks = ceil_div(call.weights.rows(), lane_block);
+  const auto tiles_of = [&](std::size_t blocks, std::size_t block) {
+    const std::size_t fitting = panel_budget() / std::max<std::size_t>(block * call.depth_bytes, 1);
+    return ceil_div(blocks, std::max<std::size_t>(fitting, 1));
+  };
+  std::size_t row_tiles = tiles_of(row_blocks, call.row_block);
+  std::size_t lane_tiles = tiles_of(lane_blocks, lane_block);
+  const std::size_t workers = worker_count(row_blocks * lane_blocks, threads);
+  if (workers > 1) {
+    const std::size_t wanted = 4 * workers;
+    lane_tiles = std::clamp(ceil_div(wanted, row_tiles), lane_tiles, std::max(lane_tiles, lane_blocks));
+    row_tiles = std::clamp(ceil_div(wanted, lane_tiles), row_tiles, std::max(row_tiles, row_blocks));
+  }
+  call.tile_rows = ceil_div(row_blocks, row_tiles) * call.row_block;
+  call.row_tiles = ceil_div(call.input.rows, call.tile_rows);
+  call.tile_lanes = ceil_div(lane_blocks, lane_tiles) * lane_block;
+  call.lane_tiles = ceil_div(call.weights.rows(), call.tile_lanes);
+}
+
+std::uint32_t load_word(const std::uint8_t* bytes) {
+  std::uint32_t word;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+/// The last words of a row of bytes: what is left over of its columns, the repeated columns, and zeros.
+void pack_row_end(const LinearCall& call, const std::uint8_t* row, std::uint32_t* out) {
+  const std::size_t k = call.input.k, whole = k / 4 * 4;
+  for (std::size_t at = whole; at < call.depth_bytes; at += 4) {
+    std::array<std::uint8_t, 4> bytes{};
+    for (std::size_t i = 0; i < 4 && at + i < call.weights.k(); ++i) {
+      const std::size_t source = at + i < k ? at + i : call.weights.repeated()[at + i - k];
+      bytes[i] = static_cast<std::uint8_t>(row[source] ^ call.form.flip);
+    }
+    out[at / 4 * call.row_block] = load_word(bytes.data());
+  }
+}
+
+/// Packs a block of rows as the broadcast operand: [words of a row][row_block], a word being four bytes or
+/// one float, with zeros for the rows that are missing.
+void pack_row_block(const LinearCall& call, const std::uint8_t* rows, std::size_t count, std::uint32_t* out) {
+  const std::size_t stride = call.row_bytes(), words = stride / 4;
+  const std::uint32_t flip = call.form.flip * 0x01010101u;
+  if (count < call.row_block) std::fill_n(out, call.depth_bytes / 4 * call.row_block, 0u);
+  for (std::size_t w = 0; w < words; ++w) {
+    for (std::size_t r = 0; r < count; ++r)
+      out[w * call.row_block + r] = load_word(rows + r * stride + 4 * w) ^ flip;
+  }
+  if (words * 4 == call.depth_bytes) return;
+  for (std::size_t r = 0; r < count; ++r) pack_row_end(call, rows + r * stride, out + r);
+}
+
+void pack_rows(const LinearCall& call, std::size_t first, std::size_t rows, void* packed) {
+  const auto* x = static_cast<const std::uint8_t*>(call.input.data) + first * call.row_bytes();
+  auto* out = static_cast<std::uint32_t*>(packed);
+  for (std::size_t row = 0; row < rows; row += call.row_block) {
+    pack_row_block(call, x + row * call.row_bytes(), std::min(call.row_block, rows - row), out);
+    out += call.row_block * call.depth_bytes / 4;
+  }
+}
+
+void run_task(const LinearCall& call, WorkerScratch& scratch, std::size_t task) {
+  const std::size_t tile = task / call.lane_tiles;
+  const std::size_t row = tile * call.tile_rows, rows = std::min(call.tile_rows, call.input.rows - row);
+  void* packed = scratch.panel.reserve(call.tile_rows * call.depth_bytes);
+  if (scratch.packed_tile != tile) pack_rows(call, row, rows, packed);
+  scratch.packed_tile = tile;
+  const std::size_t lane = task % call.lane_tiles * call.tile_lanes;
+  const std::size_t channels = call.weights.rows(), lanes = std::min(call.tile_lanes, channels - lane);
+  const bool f32 = call.weights.is_f32();
+  const std::size_t offset = row * channels + lane;
+  const EpilogueF32 epilogue_f32 = f32 ? call.stage.kernel_f32(lane) : EpilogueF32{};
+  const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : call.stage.kernel_s8(call.buffers.folded_bias, lane);
+  const DenseJob job{packed,
+                     call.weights.at(0, lane),
+                     call.weights.k(),
+                     rows,
+                     lanes,
+                     f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
+                     static_cast<std::byte*>(call.out) + offset * element_size(call.stage.output()),
+                     channels};
+  (f32 ? call.kernels.dense.f32_channels_in_lanes : call.weights.variant().channels_in_lanes)(job);
+  if (call.stage.has_passes())
+    call.stage.finish({call.out, call.residual, offset, rows, lanes, channels}, call.kernels);
+}
+
+void require_input(const PackedLinear& weights, const LinearInput& input, const OutputStage& stage,
+                   const void* residual) {
+  if (weights.is_f32() ? input.type != DType::f32 : !is_byte(input.type))
+    throw Error(ErrorKind::dtype, "x",
+                std::string("expected ") + (weights.is_f32() ? "float32" : "uint8 or int8") +
+                    " for these weights, got " + dtype_name(input.type));
+  if (input.k != weights.in_channels())
+    throw Error(
+        ErrorKind::shape, "x",
+        "expected " + std::to_string(weights.in_channels()) + " columns, got " + std::to_string(input.k));
+  if (stage.f32_layer() != weights.is_f32() || stage.channels() != weights.out_channels())
+    throw Error(ErrorKind::shape, "epilogue", "made for a layer of another type or channel count");
+  if (stage.has_residual() != (residual != nullptr))
+    throw Error(ErrorKind::argument, "residual", "needed exactly when the epilogue adds one");
+  checked_product({input.rows, input.k, sizeof(float)}, "x");
+  checked_product({input.rows, weights.out_channels(), sizeof(float)}, "x");
+}
+
+}  // namespace
+
+PackedLinear::PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa)
+    : isa_(isa),
+      packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
+PackedLinear::PackedLinear(const LinearWeights<float>& weights, Isa isa)
+    : isa_(isa),
+      packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
+PackedLinear::~PackedLinear() = default;
+PackedLinear::PackedLinear(PackedLinear&&) noexcept = default;
+PackedLinear& PackedLinear::operator=(PackedLinear&&) noexcept = default;
+
+bool PackedLinear::is_f32() const { return packed_->is_f32(); }
+std::size_t PackedLinear::out_channels() const { return packed_->rows(); }
+std::size_t PackedLinear::in_channels() const { return packed_->source_k(); }
+std::size_t PackedLinear::bytes() const { return packed_->bytes(); }
+const char* PackedLinear::variant_name() const { return packed_->variant_name(); }
+
+void linear(const PackedLinear& weights, const LinearInput& input, const OutputStage& stage,
+            const void* residual, void* out, int threads, Workspace& workspace) {
+  require_input(weights, input, stage, residual);
+  const PackedWeights& packed = weights.packed();
+  const KernelTable& kernels = kernel_table(weights.isa());
+  const bool f32 = packed.is_f32();
+  LinearCall call{packed,
+                  input,
+                  stage,
+                  residual,
+                  out,
+                  workspace.buffers(),
+                  kernels,
+                  activation_form(input.type, input.zero_point, f32 ? 0 : packed.variant().flip),
+                  f32 ? kernels.dense.f32_row_block : packed.variant().row_block,
+                  packed.padded_k() * packed.element_size(),
+                  0,
+                  0,
+                  0,
+                  0};
+  if (!f32) {
+    call.buffers.folded_bias.resize(packed.rows());
+    stage.fold_bias(packed.sums(), call.form.zero_point, call.buffers.folded_bias);
+  }
+  if (input.rows == 0 || packed.rows() == 0) return;
+  choose_tiles(call, threads);
+  for_each_task(call.buffers, call.row_tiles * call.lane_tiles, threads,
+                [&](WorkerScratch& scratch, std::size_t task) { run_task(call, scratch, task); });
+}
+
+}  // namespace gristmill
