@@ -65,7 +65,7 @@ void append_quads(std::vector<Weight> weights, const SparseFormat& format, std::
   for (std::size_t i = 0; i < weights.size(); i += 4) {
     SparseQuad quad;
     for (std::size_t j = 0; j < 4; ++j) {
-      quad.row[j] = static_cast<std::uint16_t>(weights[i + j].column);
+      quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block);
       quad.weight[j] = weights[i + j].weight;
     }
     quads.push_back(quad);
@@ -74,7 +74,7 @@ void append_quads(std::vector<Weight> weights, const SparseFormat& format, std::
 
 /// Appends a group of four; with unsafe pairs it is split into two entries that sum to it.
 void append_block(const SparseBlock& block, const SparseFormat& format, std::vector<SparseBlock>& blocks) {
-  SparseBlock kept = block, rest{block.group, {}};
+  SparseBlock kept = block, rest{block.offset, {}};
   for (int i = 0; i < 4; i += 2) {
     if (!format.safe_pairs || is_safe_pair(block.weight[i], block.weight[i + 1])) continue;
     std::swap(kept.weight[i + 1], rest.weight[i + 1]);
@@ -86,16 +86,18 @@ void append_block(const SparseBlock& block, const SparseFormat& format, std::vec
 void append_blocks(const std::vector<Weight>& weights, const SparseFormat& format,
                    std::vector<SparseBlock>& blocks) {
   for (std::size_t i = 0; i < weights.size();) {
-    SparseBlock block{static_cast<std::uint16_t>(weights[i].column / 4), {}};
-    for (; i < weights.size() && weights[i].column / 4 == block.group; ++i)
+    const std::uint32_t group = weights[i].column / 4;
+    SparseBlock block{static_cast<std::uint16_t>(group * 4 * format.lane_block), {}};
+    for (; i < weights.size() && weights[i].column / 4 == group; ++i)
       block.weight[weights[i].column % 4] = weights[i].weight;
     append_block(block, format, blocks);
   }
 }
 
-void append_singles(const std::vector<Nonzero<float>>& weights, const SparseFormat&,
+void append_singles(const std::vector<Nonzero<float>>& weights, const SparseFormat& format,
                     std::vector<SparseSingle>& singles) {
-  for (const auto& w : weights) singles.push_back({w.column, w.weight});
+  for (const auto& w : weights)
+    singles.push_back({w.column * static_cast<std::uint32_t>(format.lane_block), w.weight});
 }
 
 std::vector<std::uint32_t> rows_by_falling_length(std::span<const std::int64_t> indptr) {

@@ -8,8 +8,8 @@
 /// Sparse weight kernels: rows of nonzero weights times one panel, ending in the same epilogue as dense
 /// kernels.
 ///
-/// Three formats, each a stream of entries per row. An entry names panel rows (K) by number within its K
-/// block:
+/// Three formats, each a stream of entries per row. An entry names its panel rows (K) by their distance from
+/// the first one of the K block, in elements of the panel; 16 bits hold it, for a K block's panel is small:
 ///
 ///     quads     any four nonzeros of a row      planar panel [K][lanes] u8      4 x (u16, s8) = 12 bytes
 ///     blocks    four consecutive, aligned K     quad panel [K/4][lanes][4] u8   u16 + 4 x s8  =  6 bytes
@@ -26,17 +26,17 @@
 namespace gristmill {
 
 struct SparseQuad {
-  std::uint16_t row[4];
+  std::uint16_t offset[4];
   std::int8_t weight[4];
 };
 
 struct SparseBlock {
-  std::uint16_t group;
+  std::uint16_t offset;  ///< of the group of four
   std::int8_t weight[4];
 };
 
 struct SparseSingle {
-  std::uint32_t row;
+  std::uint32_t offset;
   float weight;
 };
 
@@ -50,7 +50,7 @@ struct SparseJob {
   std::size_t first_row, last_row;  ///< half-open
   const void* panel;
   std::size_t lanes;       ///< valid lanes; the panel has the format's full lane block
-  void* accumulators;      ///< scratch [rows][lane block] of s32 or f32; unused when k_blocks is 1
+  void* accumulators;      ///< scratch [rows][sum_bytes], aligned to 64; unused when k_blocks is 1
   const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
   void* out;               ///< element (channel 0, lane 0)
   std::size_t out_stride;  ///< elements from one channel of the output to the next
@@ -59,8 +59,10 @@ struct SparseJob {
 /// How one format runs at one level.
 struct SparseFormat {
   std::size_t lane_block;
-  /// Panel rows per K block, a multiple of 4.
+  /// Panel rows per K block, a multiple of 4; times lane_block at most 65536.
   std::size_t k_block;
+  /// Accumulators of one row over one lane block.
+  std::size_t sum_bytes;
   /// Both pairs of weights of an entry, (0, 1) and (2, 3), must have opposite signs or |w0| + |w1| <= 128:
   /// the level multiplies u8 by s8 in pairs with 16-bit saturation, which such pairs cannot reach.
   bool safe_pairs;

@@ -30,6 +30,16 @@ std::vector<std::int8_t> random_weights(Random& random, std::size_t count, int k
   return weights;
 }
 
+/// Memory aligned to 64 bytes, ending at a guard page.
+class AlignedScratch {
+ public:
+  explicit AlignedScratch(std::size_t bytes) : buffer_((bytes + 63) / 64 * 64, Edge::high) {}
+  void* data() const { return const_cast<std::byte*>(buffer_.data()); }
+
+ private:
+  GuardedBuffer<std::byte> buffer_;
+};
+
 struct Shape {
   std::size_t rows, columns, lanes;
 };
@@ -67,7 +77,7 @@ void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep
   const EpilogueS8 epilogue{bias.data(), nullptr, 0, 0, 0, OutputType::s32};
   const std::size_t stride = shape.lanes + 3;
   GuardedBuffer<std::int32_t> out(shape.rows == 0 ? 0 : (shape.rows - 1) * stride + shape.lanes, edge);
-  GuardedBuffer<std::int32_t> scratch((shape.rows + 1) * format.lane_block);
+  const AlignedScratch scratch(shape.rows * format.sum_bytes);
   GuardedBuffer<std::byte> entries(packed.entries.size(), edge);
   std::copy(packed.entries.begin(), packed.entries.end(), entries.data());
   auto* aligned =
@@ -128,13 +138,11 @@ ISA_TEST(sparse_singles_hold_the_error_bound) {
       GuardedBuffer<float> panel(x.size(), Edge::high);
       fill_panel(format, SparseKind::singles, x, columns, panel);
       GuardedBuffer<float> out((rows - 1) * stride + lanes, Edge::high);
-      std::vector<float> scratch(rows * format.lane_block + 16);
-      auto* aligned =
-          reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(scratch.data()) + 63) / 64 * 64);
+      const AlignedScratch scratch(rows * format.sum_bytes);
       const EpilogueF32 epilogue{bias.data(), -1e30f, 1e30f};
       format.multiply({packed.entries.data(), packed.entry_start.data(), packed.row_order.data(), rows,
-                       packed.k_blocks, packed.k_block, 0, rows, panel.data(), lanes, aligned, &epilogue,
-                       out.data(), stride});
+                       packed.k_blocks, packed.k_block, 0, rows, panel.data(), lanes, scratch.data(),
+                       &epilogue, out.data(), stride});
       for (std::size_t m = 0; m < rows; ++m)
         for (std::size_t l = 0; l < lanes; ++l) {
           double sum = bias[m], magnitude = bias[m];
@@ -152,7 +160,7 @@ ISA_TEST(sparse_singles_hold_the_error_bound) {
 
 TEST(sparse_pairs_are_safe_and_keep_every_weight) {
   Random random(3);
-  const SparseFormat format{32, 64, true, nullptr};
+  const SparseFormat format{32, 64, 0, true, nullptr};
   for (int round = 0; round < 200; ++round) {
     const std::size_t rows = 3, columns = 150;
     const auto dense = random_weights(random, rows * columns, static_cast<int>(random.integer(1, 100)));
@@ -169,7 +177,8 @@ TEST(sparse_pairs_are_safe_and_keep_every_weight) {
                       low = 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0));
             CHECK(high <= 32767 && low >= -32768);
             if (quads[e].weight[i] == 0) continue;
-            rebuilt[packed.row_order[r] * columns + block * 64 + quads[e].row[i]] = quads[e].weight[i];
+            rebuilt[packed.row_order[r] * columns + block * 64 + quads[e].offset[i] / 32] =
+                quads[e].weight[i];
           }
       }
     CHECK_SAME(std::span<const std::int8_t>(rebuilt), std::span<const std::int8_t>(dense), "weights");

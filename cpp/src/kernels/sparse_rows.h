@@ -9,9 +9,14 @@ namespace {
 ///
 ///     Entry, Element          what a weight stream and a panel are made of
 ///     kLaneBlock, kBlockRows  lane block, and panel rows per K block
-///     Sum                     the accumulators of one row over one lane block, zero when value-initialized:
-///         void add(const Entry&, const Element* panel)
-///         void finish(const SparseJob&, std::size_t channel)      epilogue and store
+///     Sum                     the accumulators of one row over one lane block, zero when value-initialized
+///         template <int set> void add(const Entry&, const Element* panel)
+///                             entries come in pairs, the first with set 0 and the second with set 1: a
+///                             format whose additions would wait for each other keeps two sets of
+///                             accumulators
+///     Finish                  what is constant over the rows of a job: the epilogue
+///         Finish(const SparseJob&)
+///         void store(const Sum&, std::size_t channel) const
 ///
 /// Format must live in an unnamed namespace, so that what is instantiated here stays in its file.
 template <class Format>
@@ -42,12 +47,18 @@ struct SparseRows {
     const auto* panel = static_cast<const Element*>(job.panel) + block * job.k_block * Format::kLaneBlock;
     const std::uint32_t* start = job.entry_start + block * (job.rows + 1);
     auto* waiting = static_cast<Sum*>(job.accumulators);
+    const typename Format::Finish finish(job);
     for (std::size_t row = job.first_row; row < job.last_row; ++row) {
       Sum sum = first ? Sum{} : waiting[row];
       const Entry* const end = entries + start[row + 1];
-      for (const Entry* entry = entries + start[row]; entry != end; ++entry) sum.add(*entry, panel);
+      const Entry* entry = entries + start[row];
+      for (; end - entry >= 2; entry += 2) {
+        sum.template add<0>(entry[0], panel);
+        sum.template add<1>(entry[1], panel);
+      }
+      if (entry != end) sum.template add<0>(entry[0], panel);
       if (last) {
-        sum.finish(job, job.row_order[row]);
+        finish.store(sum, job.row_order[row]);
       } else {
         waiting[row] = sum;
       }
@@ -57,7 +68,8 @@ struct SparseRows {
 
 template <class Format>
 constexpr SparseFormat sparse_format(bool safe_pairs) {
-  return {Format::kLaneBlock, Format::kBlockRows, safe_pairs, SparseRows<Format>::multiply};
+  return {Format::kLaneBlock, Format::kBlockRows, sizeof(typename Format::Sum), safe_pairs,
+          SparseRows<Format>::multiply};
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ void install_dense_avx2(DenseKernels& slots);
 void install_dense_f32_avx2(DenseKernels& slots);
 void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
+void install_sparse_avx2(SparseKernels& slots);
 
 void install_avx2(KernelTable& table) {
   install_calibrate_avx2(table.calibrate);
@@ -18,6 +19,7 @@ void install_avx2(KernelTable& table) {
   install_dense_f32_avx2(table.dense);
   install_depthwise_avx2(table.depthwise);
   install_elementwise_avx2(table.elementwise);
+  install_sparse_avx2(table.sparse);
 }
 
 }  // namespace gristmill

@@ -1,6 +1,5 @@
 #include "epilogue_scalar.h"
 #include "kernels/sparse_rows.h"
-#include "sparse_kernels.h"
 
 namespace gristmill {
 namespace {
@@ -8,25 +7,44 @@ namespace {
 constexpr std::size_t kLanes = 8;
 constexpr std::size_t kRows = 256;
 
-struct SumS8 {
-  std::int32_t lane[kLanes];
+template <class T>
+struct Sums {
+  T lane[kLanes];
+};
 
-  void finish(const SparseJob& job, std::size_t channel) const {
+struct FinishS8 {
+  const SparseJob& job;
+
+  explicit FinishS8(const SparseJob& of) : job(of) {}
+  void store(const Sums<std::int32_t>& sum, std::size_t channel) const {
     const auto& epilogue = *static_cast<const EpilogueS8*>(job.epilogue);
     for (std::size_t l = 0; l < job.lanes; ++l)
-      store_s8(epilogue, channel, lane[l], job.out, channel * job.out_stride + l);
+      store_s8(epilogue, channel, sum.lane[l], job.out, channel * job.out_stride + l);
+  }
+};
+
+struct FinishF32 {
+  const SparseJob& job;
+
+  explicit FinishF32(const SparseJob& of) : job(of) {}
+  void store(const Sums<float>& sum, std::size_t channel) const {
+    const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
+    auto* out = static_cast<float*>(job.out) + channel * job.out_stride;
+    for (std::size_t l = 0; l < job.lanes; ++l) out[l] = finish_f32(epilogue, channel, sum.lane[l]);
   }
 };
 
 struct Quads {
   using Entry = SparseQuad;
   using Element = std::uint8_t;
+  using Finish = FinishS8;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
 
-  struct Sum : SumS8 {
+  struct Sum : Sums<std::int32_t> {
+    template <int set>
     void add(const SparseQuad& quad, const std::uint8_t* panel) {
       for (std::size_t i = 0; i < 4; ++i)
-        for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[quad.row[i] * kLanes + l] * quad.weight[i];
+        for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[quad.offset[i] + l] * quad.weight[i];
     }
   };
 };
@@ -34,13 +52,14 @@ struct Quads {
 struct Blocks {
   using Entry = SparseBlock;
   using Element = std::uint8_t;
+  using Finish = FinishS8;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
 
-  struct Sum : SumS8 {
+  struct Sum : Sums<std::int32_t> {
+    template <int set>
     void add(const SparseBlock& block, const std::uint8_t* panel) {
-      const std::uint8_t* group = panel + block.group * kLanes * 4;
       for (std::size_t l = 0; l < kLanes; ++l)
-        for (std::size_t i = 0; i < 4; ++i) lane[l] += group[l * 4 + i] * block.weight[i];
+        for (std::size_t i = 0; i < 4; ++i) lane[l] += panel[block.offset + l * 4 + i] * block.weight[i];
     }
   };
 };
@@ -48,18 +67,13 @@ struct Blocks {
 struct Singles {
   using Entry = SparseSingle;
   using Element = float;
+  using Finish = FinishF32;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
 
-  struct Sum {
-    float lane[kLanes];
-
+  struct Sum : Sums<float> {
+    template <int set>
     void add(const SparseSingle& single, const float* panel) {
-      for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[single.row * kLanes + l] * single.weight;
-    }
-    void finish(const SparseJob& job, std::size_t channel) const {
-      const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
-      auto* out = static_cast<float*>(job.out) + channel * job.out_stride;
-      for (std::size_t l = 0; l < job.lanes; ++l) out[l] = finish_f32(epilogue, channel, lane[l]);
+      for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[single.offset + l] * single.weight;
     }
   };
 };
