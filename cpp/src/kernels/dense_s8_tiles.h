@@ -1,0 +1,210 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dense_kernels.h"
+#include "kernels/unroll.h"
+
+/// The dense int8 kernels of the x86 levels, as templates over the level's vectors.
+///
+/// Everything is in an unnamed namespace: each kernel file that includes this header has copies of its own,
+/// compiled with its own flags. `Level` names
+///
+///     Vector          s32 accumulators, kWidth of them; zero, load, load_all (one s32 in every element)
+///     Epilogue, OneChannel, ManyChannels<N>    the level's int8 epilogue
+///     Bytes           a vector of bytes; load_bytes, broadcast_group (four bytes in every element)
+///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
+///     kRowBlock, kLaneVectors                  blocks: kLaneVectors * kWidth lanes
+///     kTileRows, kTileBlocks                   channels in lanes: rows and lane blocks of a tile
+///     kOffset         whether sums start at an offset that depends on the activations alone, and then
+///     lane_offsets, row_offsets                those of a lane block, or of a row block
+///
+/// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
+/// in the cache nearest to the core while the weights stream past it.
+///
+/// Channels in lanes: tiles of kTileRows rows x kTileBlocks lane blocks, few rows and many lanes, for the
+/// activations are the broadcast operand and what is derived of them should serve many lanes; and a batch of
+/// one should have enough sums in flight to run at the bandwidth of the weights.
+///
+/// The last tile of either side takes as few rows and, in powers of two, vectors as hold its outputs.
+namespace gristmill {
+namespace {
+
+constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
+/// The operands of a tile and where its outputs go. Channels count from the tile's first.
+struct Tile {
+  const std::uint8_t* broadcast;
+  const std::uint8_t* lane;
+  std::size_t groups;           ///< ceil(K / 4)
+  const std::int32_t* offsets;  ///< of the tile's lanes or rows, null without
+  const EpilogueS8& epilogue;
+  std::size_t channel;
+  void* out;
+  std::size_t index, out_stride;  ///< in elements of `out`
+  std::size_t rows, lanes;        ///< valid
+};
+
+template <class Level, ChannelAxis axis>
+class DenseS8 {
+ public:
+  static void multiply(const DenseJob& job) {
+    if (job.rows == 0 || job.lanes == 0) return;
+    if constexpr (axis == ChannelAxis::rows) {
+      DenseS8(job).lanes_then_rows();
+    } else {
+      DenseS8(job).rows_then_lanes();
+    }
+  }
+
+ private:
+  using Vector = typename Level::Vector;
+  static constexpr int kWidth = Level::kWidth;
+  static constexpr int kBlockVectors = Level::kLaneVectors;
+  static constexpr std::size_t kRowBlock = Level::kRowBlock;
+  static constexpr std::size_t kLaneBlock = Level::kLaneVectors * kWidth;
+  /// Rows whose offsets are kept, and past which the weights stream.
+  static constexpr std::size_t kRowChunk = 16 * kRowBlock;
+
+  explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
+
+  void lanes_then_rows() const {
+    std::int32_t offsets[kLaneBlock];
+    for (std::size_t lane = 0; lane < job_.lanes; lane += kLaneBlock) {
+      if constexpr (Level::kOffset) Level::lane_offsets(lane_at(lane), groups_, offsets);
+      for (std::size_t row = 0; row < job_.rows; row += kRowBlock) {
+        run<kRowBlock, kBlockVectors>(at(row, lane, kRowBlock, kLaneBlock, offsets));
+      }
+    }
+  }
+
+  void rows_then_lanes() const {
+    constexpr std::size_t kLanes = Level::kTileBlocks * kLaneBlock;
+    static_assert(kRowBlock % Level::kTileRows == 0);
+    std::int32_t offsets[kRowChunk];
+    for (std::size_t first = 0; first < job_.rows; first += kRowChunk) {
+      const std::size_t end = smaller(first + kRowChunk, job_.rows);
+      if constexpr (Level::kOffset) {
+        for (std::size_t row = first; row < end; row += kRowBlock) {
+          Level::row_offsets(row_at(row), groups_, offsets + (row - first));
+        }
+      }
+      for (std::size_t lane = 0; lane < job_.lanes; lane += kLanes) {
+        for (std::size_t row = first; row < end; row += Level::kTileRows) {
+          run<Level::kTileRows, Level::kTileBlocks * kBlockVectors>(
+              at(row, lane, Level::kTileRows, kLanes, offsets + (row - first)));
+        }
+      }
+    }
+  }
+
+  const std::uint8_t* lane_at(std::size_t lane) const {
+    return static_cast<const std::uint8_t*>(job_.lane) + lane * groups_ * 4;
+  }
+  const std::uint8_t* row_at(std::size_t row) const {
+    const std::size_t in_block = row % kRowBlock;
+    return static_cast<const std::uint8_t*>(job_.broadcast) + (row - in_block) * groups_ * 4 + in_block * 4;
+  }
+  Tile at(std::size_t row, std::size_t lane, std::size_t rows, std::size_t lanes,
+          const std::int32_t* offsets) const {
+    return {row_at(row),
+            lane_at(lane),
+            groups_,
+            offsets,
+            *static_cast<const EpilogueS8*>(job_.epilogue),
+            axis == ChannelAxis::rows ? row : lane,
+            job_.out,
+            row * job_.out_stride + lane,
+            job_.out_stride,
+            smaller(rows, job_.rows - row),
+            smaller(lanes, job_.lanes - lane)};
+  }
+
+  /// The tile of R rows and V vectors, or the least one that holds the valid outputs.
+  template <int R, int V>
+  static void run(const Tile& tile) {
+    if constexpr (R > 1) {
+      if (tile.rows < R) return run<R - 1, V>(tile);
+    }
+    if constexpr (V > 1) {
+      if (tile.lanes <= V / 2 * kWidth) return run<R, V / 2>(tile);
+    }
+    multiply_tile<R, V>(tile);
+  }
+
+  template <int R, int V>
+  [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
+    Vector sum[R][V];
+    unroll<R>([&](auto r) GRISTMILL_INLINE {
+      unroll<V>([&](auto v) GRISTMILL_INLINE {
+        if constexpr (!Level::kOffset) {
+          sum[r][v] = Level::zero();
+        } else if constexpr (axis == ChannelAxis::rows) {
+          sum[r][v] = Level::load(tile.offsets + v * kWidth);
+        } else {
+          sum[r][v] = Level::load_all(tile.offsets + r);
+        }
+      });
+    });
+    accumulate<R, V>(tile, sum);
+    store<R, V>(tile, sum);
+  }
+
+  template <int R, int V>
+  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V]) {
+    using Activation = typename Level::Activation;
+    const std::uint8_t* broadcast = tile.broadcast;
+    const std::uint8_t* lane = tile.lane;
+    const std::size_t lane_step = tile.groups * kLaneBlock * 4;
+    const auto load = [&](int v) GRISTMILL_INLINE {
+      return Level::load_bytes(lane + v / kBlockVectors * lane_step + v % kBlockVectors * kWidth * 4);
+    };
+    for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4) {
+      if constexpr (axis == ChannelAxis::rows) {
+        Activation x[V];
+        unroll<V>([&](auto v) GRISTMILL_INLINE { x[v] = Activation(load(v)); });
+        unroll<R>([&](auto r) GRISTMILL_INLINE {
+          const auto weights = Level::broadcast_group(broadcast + r * 4);
+          unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x[v].multiply_add(weights, sum[r][v]); });
+        });
+      } else {
+        typename Level::Bytes weights[V];
+        unroll<V>([&](auto v) GRISTMILL_INLINE { weights[v] = load(v); });
+        unroll<R>([&](auto r) GRISTMILL_INLINE {
+          const Activation x(Level::broadcast_group(broadcast + r * 4));
+          unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x.multiply_add(weights[v], sum[r][v]); });
+        });
+      }
+    }
+  }
+
+  template <int R, int V>
+  [[gnu::always_inline]] static void store(const Tile& tile, const Vector (&sum)[R][V]) {
+    const typename Level::Epilogue epilogue(tile.epilogue);
+    if constexpr (axis == ChannelAxis::rows) {
+      unroll<R>([&](auto r) GRISTMILL_INLINE {
+        const typename Level::OneChannel channel(tile.epilogue, tile.channel + r);
+        epilogue.template store<V>(sum[r], channel, tile.out, tile.index + r * tile.out_stride, tile.lanes);
+      });
+    } else {
+      const typename Level::template ManyChannels<V> channels(tile.epilogue, tile.channel, tile.lanes);
+      unroll<R>([&](auto r) GRISTMILL_INLINE {
+        epilogue.template store<V>(sum[r], channels, tile.out, tile.index + r * tile.out_stride, tile.lanes);
+      });
+    }
+  }
+
+  const DenseJob& job_;
+  std::size_t groups_;
+};
+
+/// The slots of one way of multiplying.
+template <class Level>
+constexpr DenseS8Variant dense_s8_variant() {
+  return {Level::kRowBlock, Level::kLaneVectors * Level::kWidth, Level::kFlip,
+          DenseS8<Level, ChannelAxis::rows>::multiply, DenseS8<Level, ChannelAxis::lanes>::multiply};
+}
+
+}  // namespace
+}  // namespace gristmill
