@@ -64,11 +64,11 @@ class ManyChannelsNeon {
  public:
   ManyChannelsNeon(const EpilogueS8& epilogue, std::size_t first, std::size_t count)
       : bias_(epilogue.bias + first),
-        scale_(epilogue.type == OutputType::s32 ? zeros_ : epilogue.scale + first) {
+        scale_(epilogue.type == OutputType::s32 ? kZeros : epilogue.scale + first) {
     if (count == 4 * N) return;
     for (std::size_t i = 0; i < count; ++i) {
       bias_copy_[i] = bias_[i];
-      scale_copy_[i] = scale_ == zeros_ ? 0.0f : scale_[i];
+      scale_copy_[i] = scale_ == kZeros ? 0.0f : scale_[i];
     }
     bias_ = bias_copy_;
     scale_ = scale_copy_;
@@ -80,7 +80,7 @@ class ManyChannelsNeon {
   [[gnu::always_inline]] float32x4_t scale(int n) const { return vld1q_f32(scale_ + 4 * n); }
 
  private:
-  static constexpr float zeros_[4 * N] = {};
+  static constexpr float kZeros[4 * N] = {};
   std::int32_t bias_copy_[4 * N] = {};
   float scale_copy_[4 * N] = {};
   const std::int32_t* bias_;
