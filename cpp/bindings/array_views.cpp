@@ -32,16 +32,32 @@ bool repeats_elements(const py::array& array) {
   return false;
 }
 
-/// numpy decides exactly within bounded work; beyond that, arrays whose extents overlap count as sharing.
+/// The addresses [first, second) that an array's elements lie in.
+std::pair<std::uintptr_t, std::uintptr_t> extent_of(const py::array& array) {
+  std::uintptr_t low = reinterpret_cast<std::uintptr_t>(array.data()), high = low;
+  for (py::ssize_t d = 0; d < array.ndim(); ++d) {
+    if (array.shape(d) == 0) return {low, low};
+    const auto span = static_cast<std::uintptr_t>((array.shape(d) - 1) * array.strides(d));
+    (array.strides(d) < 0 ? low : high) += span;
+  }
+  return {low, high + static_cast<std::uintptr_t>(array.itemsize())};
+}
+
+/// Where address ranges overlap numpy decides exactly within bounded work; beyond that, they count as
+/// sharing.
 bool shares_memory(const py::array& a, const py::array& b) {
-  const py::module_ numpy = py::module_::import("numpy");
-  if (!numpy.attr("may_share_memory")(a, b).cast<bool>()) return false;
+  const auto [a_low, a_high] = extent_of(a);
+  const auto [b_low, b_high] = extent_of(b);
+  if (a_high <= b_low || b_high <= a_low) return false;
   try {
-    return numpy.attr("shares_memory")(a, b, py::arg("max_work") = 100000).cast<bool>();
+    const py::object decide = py::module_::import("numpy").attr("shares_memory");
+    return decide(a, b, py::arg("max_work") = 100000).cast<bool>();
   } catch (const py::error_already_set&) {
     return true;
   }
 }
+
+}  // namespace
 
 long parse_integer(py::handle object, const char* name) {
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));
@@ -56,8 +72,6 @@ long parse_integer(py::handle object, const char* name) {
   return value;
 }
 
-}  // namespace
-
 py::array require_array(py::handle object, const char* name) {
   if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
   throw Error(ErrorKind::dtype, name,
@@ -65,14 +79,21 @@ py::array require_array(py::handle object, const char* name) {
                   "; wrap it in numpy.asarray");
 }
 
-void require_dtype(const py::array& array, const char* dtype, const char* name) {
-  const py::dtype actual = array.dtype(), expected(dtype);
-  if (actual.equal(expected)) return;
-  if (actual.kind() == expected.kind() && actual.itemsize() == expected.itemsize())
+bool has_dtype(const py::array& array, const ElementType& type) {
+  const py::dtype actual = array.dtype();
+  const char order = actual.byteorder();
+  return actual.kind() == type.kind && actual.itemsize() == type.bytes && (order == '=' || order == '|');
+}
+
+void require_dtype(const py::array& array, const ElementType& type, const char* name) {
+  if (has_dtype(array, type)) return;
+  const py::dtype actual = array.dtype();
+  if (actual.kind() == type.kind && actual.itemsize() == type.bytes)
     throw Error(ErrorKind::dtype, name,
                 "is byte-swapped; convert it with x.astype(x.dtype.newbyteorder('='))");
-  throw Error(ErrorKind::dtype, name,
-              std::string("expected ") + dtype + ", got " + text_of(actual) + "; convert it with x.astype");
+  throw Error(
+      ErrorKind::dtype, name,
+      std::string("expected ") + type.name + ", got " + text_of(actual) + "; convert it with x.astype");
 }
 
 void require_rank(const py::array& array, py::ssize_t rank, const char* name) {
@@ -81,12 +102,12 @@ void require_rank(const py::array& array, py::ssize_t rank, const char* name) {
               "expected rank " + std::to_string(rank) + ", got shape " + shape_text(array));
 }
 
-py::array require_output(py::handle out, const py::array& like, const char* dtype) {
+py::array require_output(py::handle out, const py::array& like, const ElementType& type) {
   if (out.is_none())
-    return py::module_::import("numpy").attr("empty_like")(like, py::arg("dtype") = dtype,
+    return py::module_::import("numpy").attr("empty_like")(like, py::arg("dtype") = type.name,
                                                            py::arg("subok") = false);
   const py::array array = require_array(out, "out");
-  require_dtype(array, dtype, "out");
+  require_dtype(array, type, "out");
   if (array.ndim() != like.ndim() || !std::equal(array.shape(), array.shape() + array.ndim(), like.shape()))
     throw Error(ErrorKind::shape, "out", "expected shape " + shape_text(like) + ", got " + shape_text(array));
   if (!array.writeable()) throw Error(ErrorKind::argument, "out", "is read-only");

@@ -4,7 +4,6 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,15 +21,34 @@ namespace gristmill {
 /// The object as an array; Error(dtype) if it is none.
 pybind11::array require_array(pybind11::handle object, const char* name);
 
-/// Error(dtype) unless the array has numpy's type `dtype` (as in "float32") in native byte order.
-void require_dtype(const pybind11::array& array, const char* dtype, const char* name);
+/// An element type as numpy describes it.
+struct ElementType {
+  const char* name;
+  char kind;
+  pybind11::ssize_t bytes;
+};
+
+inline constexpr ElementType kFloat32{"float32", 'f', 4};
+inline constexpr ElementType kInt32{"int32", 'i', 4};
+inline constexpr ElementType kInt8{"int8", 'i', 1};
+inline constexpr ElementType kUInt8{"uint8", 'u', 1};
+
+/// True if the array has this type in native byte order.
+bool has_dtype(const pybind11::array& array, const ElementType& type);
+
+/// Error(dtype) unless has_dtype.
+void require_dtype(const pybind11::array& array, const ElementType& type, const char* name);
 
 /// Error(shape) unless the array has this rank.
 void require_rank(const pybind11::array& array, pybind11::ssize_t rank, const char* name);
 
 /// The given output after all checks (dtype, shape of `like`, writeable, no overlap), or for None a new array
 /// with the shape and memory order of `like`.
-pybind11::array require_output(pybind11::handle out, const pybind11::array& like, const char* dtype);
+pybind11::array require_output(pybind11::handle out, const pybind11::array& like, const ElementType& type);
+
+/// Any whole number, as Python's operator.index takes it; Error(dtype) if it is none, Error(argument) beyond
+/// 64 bits.
+long parse_integer(pybind11::handle object, const char* name);
 
 /// `axis` counted from the front; Error(shape) if the array has no such axis. None stays none.
 std::optional<std::size_t> parse_axis(pybind11::handle axis, const pybind11::array& array);

@@ -1,5 +1,4 @@
-#include <pybind11/stl.h>
-
+#include <cstring>
 #include <limits>
 
 #include "array_views.h"
@@ -11,7 +10,7 @@ namespace py = pybind11;
 namespace gristmill {
 namespace {
 
-const char* dtype_name(QuantType type) { return type == QuantType::u8 ? "uint8" : "int8"; }
+const ElementType& element_type(QuantType type) { return type == QuantType::u8 ? kUInt8 : kInt8; }
 
 std::string text_of(py::handle object) { return py::str(object).cast<std::string>(); }
 
@@ -26,13 +25,13 @@ py::dtype parse_dtype(py::handle object) {
 
 QuantType parse_quant_type(const py::dtype& dtype) {
   for (QuantType type : {QuantType::u8, QuantType::s8})
-    if (dtype.equal(py::dtype(dtype_name(type)))) return type;
+    if (dtype.equal(py::dtype(element_type(type).name))) return type;
   throw Error(ErrorKind::dtype, "dtype", "expected uint8 or int8, got " + text_of(dtype));
 }
 
 QuantType quant_type_of(const py::array& array, const char* name) {
-  if (array.dtype().equal(py::dtype("int8"))) return QuantType::s8;
-  if (array.dtype().equal(py::dtype("uint8"))) return QuantType::u8;
+  for (QuantType type : {QuantType::u8, QuantType::s8})
+    if (has_dtype(array, element_type(type))) return type;
   throw Error(ErrorKind::dtype, name, "expected uint8 or int8, got " + text_of(array.dtype()));
 }
 
@@ -44,12 +43,22 @@ struct ParsedParams {
   QuantParams view() const { return {scale, zero_point, axis}; }
 };
 
+/// The elements of a checked array of rank 1.
+template <class T>
+std::vector<T> values_of(const py::array& array) {
+  std::vector<T> values(static_cast<std::size_t>(array.size()));
+  const auto* from = static_cast<const std::byte*>(array.data());
+  for (std::size_t i = 0; i < values.size(); ++i)
+    std::memcpy(&values[i], from + static_cast<py::ssize_t>(i) * array.strides(0), sizeof(T));
+  return values;
+}
+
 std::vector<float> parse_scale(py::handle object, bool per_channel) {
   if (per_channel) {
     const py::array array = require_array(object, "scale");
-    require_dtype(array, "float32", "scale");
+    require_dtype(array, kFloat32, "scale");
     require_rank(array, 1, "scale");
-    return array.cast<std::vector<float>>();
+    return values_of<float>(array);
   }
   if (py::isinstance<py::array>(object)) require_rank(py::reinterpret_borrow<py::array>(object), 0, "scale");
   const double value = PyFloat_AsDouble(object.ptr());
@@ -84,6 +93,7 @@ std::vector<std::int32_t> parse_zero_points(py::handle object, bool per_channel)
     throw Error(ErrorKind::dtype, "zero_point", "expected an integer type, got " + text_of(array.dtype()));
   if (array.ndim() == 0) return {parse_zero_point(object)};
   require_rank(array, 1, "zero_point");
+  if (has_dtype(array, kInt32)) return values_of<std::int32_t>(array);
   std::vector<std::int32_t> values;
   for (py::handle value : array) values.push_back(parse_zero_point(value));
   return values;
@@ -98,11 +108,11 @@ ParsedParams parse_params(py::handle scale, py::handle zero_point, py::handle ax
 py::array call_quantize(py::handle x, py::handle scale, py::handle zero_point, py::handle dtype,
                         py::handle axis, py::handle out, py::handle threads) {
   const py::array in = require_array(x, "x");
-  require_dtype(in, "float32", "x");
+  require_dtype(in, kFloat32, "x");
   const QuantType type = parse_quant_type(parse_dtype(dtype));
   const ParsedParams params = parse_params(scale, zero_point, axis, in);
   const int thread_count = parse_threads(threads);
-  const py::array result = require_output(out, in, dtype_name(type));
+  const py::array result = require_output(out, in, element_type(type));
   const auto from = view_of<const float>(in);
   const auto to = view_of<std::uint8_t>(result);
   {
@@ -118,7 +128,7 @@ py::array call_dequantize(py::handle q, py::handle scale, py::handle zero_point,
   const QuantType type = quant_type_of(in, "q");
   const ParsedParams params = parse_params(scale, zero_point, axis, in);
   const int thread_count = parse_threads(threads);
-  const py::array result = require_output(out, in, "float32");
+  const py::array result = require_output(out, in, kFloat32);
   const auto from = view_of<const std::uint8_t>(in);
   const auto to = view_of<float>(result);
   {
@@ -131,13 +141,13 @@ py::array call_dequantize(py::handle q, py::handle scale, py::handle zero_point,
 py::array call_requantize(py::handle acc, py::handle scale, py::handle zero_point, py::handle dtype,
                           py::handle axis, py::handle out, py::handle threads) {
   const py::array in = require_array(acc, "acc");
-  require_dtype(in, "int32", "acc");
+  require_dtype(in, kInt32, "acc");
   const py::dtype result_type = parse_dtype(dtype);
   const bool to_float = result_type.equal(py::dtype("float32"));
   const QuantType type = to_float ? QuantType::s8 : parse_quant_type(result_type);
   const ParsedParams params = parse_params(scale, zero_point, axis, in);
   const int thread_count = parse_threads(threads);
-  const py::array result = require_output(out, in, to_float ? "float32" : dtype_name(type));
+  const py::array result = require_output(out, in, to_float ? kFloat32 : element_type(type));
   const auto from = view_of<const std::int32_t>(in);
   const auto to_real = view_of<float>(result);
   const auto to_byte = view_of<std::uint8_t>(result);
@@ -153,7 +163,7 @@ py::array call_requantize(py::handle acc, py::handle scale, py::handle zero_poin
 
 py::tuple call_min_max(py::handle x, py::handle axis, py::handle threads) {
   const py::array in = require_array(x, "x");
-  require_dtype(in, "float32", "x");
+  require_dtype(in, kFloat32, "x");
   const std::optional<std::size_t> along = parse_axis(axis, in);
   const int thread_count = parse_threads(threads);
   std::vector<py::ssize_t> shape;
@@ -171,13 +181,13 @@ py::tuple call_min_max(py::handle x, py::handle axis, py::handle threads) {
 
 py::tuple call_range_qparams(py::handle minimum, py::handle maximum, py::handle dtype, bool symmetric) {
   const py::array low = require_array(minimum, "minimum"), high = require_array(maximum, "maximum");
-  require_dtype(low, "float32", "minimum");
-  require_dtype(high, "float32", "maximum");
+  require_dtype(low, kFloat32, "minimum");
+  require_dtype(high, kFloat32, "maximum");
   require_rank(low, 1, "minimum");
   require_rank(high, 1, "maximum");
   if (low.size() != high.size()) throw Error(ErrorKind::shape, "maximum", "must have the shape of minimum");
   const QuantType type = parse_quant_type(parse_dtype(dtype));
-  const auto lows = low.cast<std::vector<float>>(), highs = high.cast<std::vector<float>>();
+  const auto lows = values_of<float>(low), highs = values_of<float>(high);
   py::array_t<float> scale(low.size());
   py::array_t<std::int32_t> zero_point(low.size());
   for (std::size_t i = 0; i < lows.size(); ++i) try {
@@ -188,7 +198,7 @@ py::tuple call_range_qparams(py::handle minimum, py::handle maximum, py::handle 
       if (lows.size() == 1) throw;
       throw Error(error.kind(), error.where(), "of channel " + std::to_string(i) + " " + error.reason());
     }
-  return py::make_tuple(scale, zero_point.attr("astype")(dtype_name(type)));
+  return py::make_tuple(scale, zero_point.attr("astype")(element_type(type).name));
 }
 
 }  // namespace

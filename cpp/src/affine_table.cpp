@@ -68,25 +68,24 @@ AffineTable::AffineTable(const QuantParams& params, QuantType type, std::size_t 
 }
 
 void AffineTable::expand(std::size_t inner) {
-  constexpr std::size_t kEnough = 4096;
-  const std::size_t period = channels_.size() * inner;
-  const std::size_t count = period * ((kEnough + period - 1) / period);
-  scale_.resize(count);
-  steps_.resize(count);
-  offset_.resize(count);
-  zero_point_.resize(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const Affine& map = channels_[i / inner % channels_.size()];
-    scale_[i] = map.scale;
-    steps_[i] = map.steps;
-    offset_[i] = map.offset;
-    zero_point_[i] = map.zero_point;
+  const std::size_t least = channels_.size() * inner;
+  period_ = least * ((kLaneOverrun - 1) / least + 1);
+  const std::size_t count = period_ + kLaneOverrun;
+  scale_.reserve(count + inner);
+  steps_.reserve(count + inner);
+  offset_.reserve(count + inner);
+  zero_point_.reserve(count + inner);
+  for (std::size_t c = 0; scale_.size() < count; c = (c + 1) % channels_.size()) {
+    scale_.insert(scale_.end(), inner, channels_[c].scale);
+    steps_.insert(steps_.end(), inner, channels_[c].steps);
+    offset_.insert(offset_.end(), inner, channels_[c].offset);
+    zero_point_.insert(zero_point_.end(), inner, channels_[c].zero_point);
   }
 }
 
 AffineLanes AffineTable::lanes(std::size_t first) const {
-  return {scale_.data() + first, steps_.data() + first, offset_.data() + first, zero_point_.data() + first,
-          channels_[0].flip};
+  return {scale_.data(), steps_.data(),   offset_.data(),   zero_point_.data(),
+          period_,       first % period_, channels_[0].flip};
 }
 
 }  // namespace gristmill

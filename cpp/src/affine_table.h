@@ -17,16 +17,17 @@ class AffineTable {
 
   const Affine& channel(std::size_t index) const { return channels_[index]; }
 
-  /// Lays the channels out for data whose element i has channel i / inner % channels: lane i serves element i
-  /// modulo lane_count(), a multiple of inner * channels that is long enough to keep kernel calls rare.
+  /// Lays the channels out as lanes, for data whose element i has channel i / inner % channels.
   void expand(std::size_t inner);
-  std::size_t lane_count() const { return scale_.size(); }
+  bool expanded() const { return period_ != 0; }
+  /// The lanes for data that begins at element `first`.
   AffineLanes lanes(std::size_t first) const;
 
  private:
   std::vector<Affine> channels_;
   std::vector<float> scale_, steps_, offset_;
   std::vector<std::int32_t> zero_point_;
+  std::size_t period_ = 0;
 };
 
 }  // namespace gristmill

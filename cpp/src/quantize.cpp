@@ -42,20 +42,11 @@ struct Conversion {
   /// Converts elements [first, first + count) of a tail; `channel` is that of a tail without channels.
   void convert(const In* in, Out* out, const Tail& tail, std::size_t channel, std::size_t first,
                std::size_t count) const {
-    if (table.lane_count() != 0) return convert_lanes(in, out, first, count);
+    if (table.expanded()) return lanes(in, out, count, table.lanes(first), stream);
     for_each_run(tail, first, count, [&](std::size_t tail_channel, std::size_t start, std::size_t length) {
       const Affine& map = table.channel(tail.channels == 1 ? channel : tail_channel);
       run(in + (start - first), out + (start - first), length, map, stream);
     });
-  }
-
-  void convert_lanes(const In* in, Out* out, std::size_t first, std::size_t count) const {
-    while (count > 0) {
-      const std::size_t lane = first % table.lane_count();
-      const std::size_t length = std::min(table.lane_count() - lane, count);
-      lanes(in, out, length, table.lanes(lane), stream);
-      in += length, out += length, first += length, count -= length;
-    }
   }
 };
 

@@ -18,14 +18,19 @@ struct Affine {
   std::uint8_t flip;        ///< 0x80 or 0
 };
 
-/// The same for lanes that each have their own map: element i uses entry i of every array.
+/// Maps that repeat: element i uses entry (first + i) % period of every array. For loads that run over the
+/// end of a period, the arrays have kLaneOverrun more entries, which repeat the first ones.
 struct AffineLanes {
   const float* scale;
   const float* steps;
   const float* offset;
   const std::int32_t* zero_point;
+  std::size_t period;  ///< >= kLaneOverrun
+  std::size_t first;   ///< < period
   std::uint8_t flip;
 };
+
+inline constexpr std::size_t kLaneOverrun = 64;
 
 /// The fixed-point one of the exact-division identity, and its margin around a tie.
 inline constexpr std::int32_t kFixedOne = 65536;
@@ -33,8 +38,8 @@ inline constexpr std::int32_t kTieMargin = 5;
 
 /// Slots that convert contiguous runs of n elements between f32, s32 and bytes, and that reduce them.
 ///
-/// `_run` uses one map for all elements, `_lanes` one for each. `stream` asks for stores that bypass the
-/// caches, for outputs that will not be read before they have left them; a level may ignore it.
+/// `_run` uses one map for all elements, `_lanes` a repeating sequence of maps. `stream` asks for stores that
+/// bypass the caches, for outputs that will not be read before they have left them; a level may ignore it.
 struct QuantizeKernels {
   /// q = clamp(rne(x / scale) + zero_point, 0, 255) ^ flip, NaN as -inf.
   void (*quantize_run)(const float* x, std::uint8_t* q, std::size_t n, const Affine& map, bool stream);

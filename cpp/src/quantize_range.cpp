@@ -21,10 +21,10 @@ struct Ranges {
   explicit Ranges(std::size_t count) : low(count, kInfinity), high(count, -kInfinity) {}
 
   /// Takes in another range of the same channel; one that has seen no element is left out.
-  void merge(const QuantizeKernels& kernels, std::size_t index, float other_low, float other_high) {
+  void merge(std::size_t index, float other_low, float other_high) {
     if (other_low > other_high) return;
-    const float both[2] = {other_low, other_high};
-    kernels.min_max_run(both, 2, &low[index], &high[index]);
+    if (other_low < low[index] || std::isnan(other_low)) low[index] = other_low;
+    if (other_high > high[index] || std::isnan(other_high)) high[index] = other_high;
   }
 };
 
@@ -113,7 +113,7 @@ void min_max(const ArrayView<const float>& x, std::optional<std::size_t> axis, s
   Ranges all(low.size());
   for (const Ranges& part : parts)
     for (std::size_t i = 0; i < reduction.slots(); ++i)
-      all.merge(reduction.kernels, reduction.channel_of(i), part.low[i], part.high[i]);
+      all.merge(reduction.channel_of(i), part.low[i], part.high[i]);
   std::ranges::transform(all.low, low.begin(), canonical);
   std::ranges::transform(all.high, high.begin(), canonical);
 }

@@ -3,7 +3,7 @@
 namespace gristmill {
 namespace {
 
-// One map for all elements, or one per lane: `map[i]` either way.
+// The map of element i: the same for all elements, or from a repeating sequence.
 struct Same {
   const Affine& map;
   float scale(std::size_t) const { return map.scale; }
@@ -13,8 +13,9 @@ struct Same {
 
 struct Each {
   const AffineLanes& map;
-  float scale(std::size_t i) const { return map.scale[i]; }
-  std::int32_t zero_point(std::size_t i) const { return map.zero_point[i]; }
+  std::size_t lane(std::size_t i) const { return (map.first + i) % map.period; }
+  float scale(std::size_t i) const { return map.scale[lane(i)]; }
+  std::int32_t zero_point(std::size_t i) const { return map.zero_point[lane(i)]; }
   std::uint8_t flip() const { return map.flip; }
 };
 
