@@ -6,7 +6,6 @@ void install_calibrate_neon(CalibrateKernels& slots);
 void install_quantize_neon(QuantizeKernels& slots);
 void install_panel_neon(PanelKernels& slots);
 void install_dense_neon(DenseKernels& slots);
-void install_dense_f32_neon(DenseKernels& slots);
 void install_depthwise_neon(DepthwiseKernels& slots);
 
 void install_neon(KernelTable& table) {
@@ -14,7 +13,6 @@ void install_neon(KernelTable& table) {
   install_quantize_neon(table.quantize);
   install_panel_neon(table.panel);
   install_dense_neon(table.dense);
-  install_dense_f32_neon(table.dense);
   install_depthwise_neon(table.depthwise);
 }
 
