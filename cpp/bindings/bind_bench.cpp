@@ -7,6 +7,7 @@
 
 #include "array_views.h"
 #include "bindings.h"
+#include "gil.h"
 #include "gristmill/isa.h"
 #include "gristmill/parallel.h"
 #include "kernel_table.h"
@@ -24,7 +25,7 @@ double seconds_since(Clock::time_point start) {
 
 std::vector<double> time_empty_sections(std::size_t count, std::size_t tasks, py::handle threads) {
   const int most = parse_threads(threads);
-  py::gil_scoped_release release;
+  const GilReleased released;
   std::vector<double> seconds(count);
   for (double& one : seconds) {
     const auto start = Clock::now();
@@ -37,7 +38,7 @@ std::vector<double> time_empty_sections(std::size_t count, std::size_t tasks, py
 double time_compute_section(std::size_t tasks, std::uint64_t rounds, py::handle threads) {
   const int most = parse_threads(threads);
   const auto fmas = active_kernels().calibrate.f32_fmas;
-  py::gil_scoped_release release;
+  const GilReleased released;
   const auto start = Clock::now();
   parallel_for(tasks, most, [&](std::size_t) {
     std::uint32_t sink = 1;
@@ -64,7 +65,7 @@ void run_copy(Copy copy, const py::array& from, py::array& to, std::size_t in_bl
   void* target = to.mutable_data();
   if (streaming && reinterpret_cast<std::uintptr_t>(target) % 64 != 0)
     throw Error(ErrorKind::argument, "target", "must be aligned to 64 bytes for stores past the caches");
-  py::gil_scoped_release release;
+  const GilReleased released;
   copy(from.data(), target, blocks);
 }
 

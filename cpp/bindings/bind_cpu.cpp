@@ -2,6 +2,7 @@
 
 #include "array_views.h"
 #include "bindings.h"
+#include "gil.h"
 #include "gristmill/calibrate.h"
 #include "gristmill/cpu.h"
 #include "gristmill/parallel.h"
@@ -38,7 +39,7 @@ py::tuple as_tuple(const Rate& rate) { return py::make_tuple(rate.best, rate.med
 py::dict calibrate_as_dict(const std::string& isa, double seconds) {
   Calibration measured;
   {
-    py::gil_scoped_release release;
+    const GilReleased released;
     measured = calibrate(parse_isa(isa), seconds);
   }
   py::list reads;

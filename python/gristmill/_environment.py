@@ -15,4 +15,7 @@ def apply_environment() -> None:
     if threads := os.environ.get("GRISTMILL_NUM_THREADS"):
         if not threads.isascii() or not threads.isdigit():
             raise ArgumentError(f"expected a positive whole number, got {threads!r}", node="GRISTMILL_NUM_THREADS")
-        _core.set_num_threads(int(threads))
+        try:
+            _core.set_num_threads(int(threads))
+        except ArgumentError as error:
+            raise ArgumentError(error.reason, node="GRISTMILL_NUM_THREADS") from None
