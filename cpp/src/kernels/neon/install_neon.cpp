@@ -7,6 +7,7 @@ void install_quantize_neon(QuantizeKernels& slots);
 void install_panel_neon(PanelKernels& slots);
 void install_dense_neon(DenseKernels& slots);
 void install_depthwise_neon(DepthwiseKernels& slots);
+void install_elementwise_neon(ElementwiseKernels& slots);
 
 void install_neon(KernelTable& table) {
   install_calibrate_neon(table.calibrate);
@@ -14,6 +15,7 @@ void install_neon(KernelTable& table) {
   install_panel_neon(table.panel);
   install_dense_neon(table.dense);
   install_depthwise_neon(table.depthwise);
+  install_elementwise_neon(table.elementwise);
 }
 
 }  // namespace gristmill
