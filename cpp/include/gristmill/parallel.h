@@ -18,7 +18,10 @@
 /// One pool serves the process. A section that finds it busy with another caller's section, or that is
 /// started from inside a section, runs on its caller alone: callers never wait for each other. After fork()
 /// the child has no workers; it forgets the parent's and starts its own on first use. A worker that the
-/// system refuses to create is done without.
+/// system refuses to create is done without, and asked for again a second later. Workers take no signals and
+/// adopt the caller's floating-point mode, so that results do not depend on who runs a task either. Threads
+/// spin only while every thread of the section has a core. A task must not fork, and may count on no more
+/// stack than the system's default for threads, which is 128 KiB with musl.
 namespace gristmill {
 
 /// A borrowed callable `void(std::size_t task)`: no allocation, valid while the callable lives.
