@@ -21,7 +21,8 @@ _TASKS = 64
 
 def empty_section_seconds(tasks: int = 2) -> float:
     """Return the median cost of a section of empty tasks on two threads, when the pool is hot."""
-    return statistics.median(_core.bench.time_empty_sections(5000, tasks, 2))
+    seconds: list[float] = _core.bench.time_empty_sections(5000, tasks, 2)
+    return statistics.median(seconds)
 
 
 def scaling(rounds: int = _ROUNDS, tasks: int = _TASKS, turns: int = 40) -> float:

@@ -84,6 +84,19 @@ TEST(parallel_sections_after_sleep) {
   }
 }
 
+TEST(parallel_section_waits_for_its_slowest_task) {
+  for (std::size_t slow : {0, 1, 2, 3}) {
+    for (int i = 0; i < 5; ++i) {
+      std::vector<int> done(4);
+      parallel_for(4, 2, [&](std::size_t task) {
+        std::this_thread::sleep_for(std::chrono::microseconds(task == slow ? 3000 : 200));
+        done[task] = 1;
+      });
+      CHECK(done == std::vector<int>(4, 1));
+    }
+  }
+}
+
 TEST(parallel_negative_threads_is_an_error) {
   CHECK_THROWS(Error, parallel_for(2, -1, [](std::size_t) {}));
 }
