@@ -126,7 +126,7 @@ class Problem {
     for (auto& value : bias.span()) value = static_cast<std::int32_t>(random.integer(-70000, 70000));
     const float unit = 1.0f / (1.0f + 120.0f * std::sqrt(static_cast<float>(shape.k)));
     for (auto& value : scale.span()) value = unit * static_cast<float>(0.5 + random.unit());
-    if (shape.type == OutputType::s8) epilogue.low = -128, epilogue.high = 127;
+    if (shape.type == OutputType::s8) epilogue.low = -108, epilogue.high = 147, epilogue.zero_point = -20;
   }
 
   void run() {

@@ -27,7 +27,8 @@
 /// activations are the broadcast operand and what is derived of them should serve many lanes; and a batch of
 /// one should have enough sums in flight to run at the bandwidth of the weights.
 ///
-/// The last tile of either side takes as few rows and, in powers of two, vectors as hold its outputs.
+/// The last tile of either side takes as few vectors, and in powers of two as few rows, as hold its outputs;
+/// rows beyond the last, zeros in the broadcast operand, are multiplied and not stored.
 namespace gristmill {
 namespace {
 
@@ -121,14 +122,15 @@ class DenseS8 {
             smaller(lanes, job_.lanes - lane)};
   }
 
-  /// The tile of R rows and V vectors, or the least one that holds the valid outputs.
+  /// The tile of R rows and V vectors, or the least that holds the valid outputs.
   template <int R, int V>
   static void run(const Tile& tile) {
     if constexpr (R > 1) {
-      if (tile.rows < R) return run<R - 1, V>(tile);
+      if (tile.rows <= R / 2) return run<R / 2, V>(tile);
     }
     if constexpr (V > 1) {
-      if (tile.lanes <= V / 2 * kWidth) return run<R, V / 2>(tile);
+      constexpr int kFewer = V > kBlockVectors ? V - kBlockVectors : V - 1;
+      if (tile.lanes <= kFewer * kWidth) return run<R, kFewer>(tile);
     }
     multiply_tile<R, V>(tile);
   }
@@ -184,12 +186,14 @@ class DenseS8 {
     const typename Level::Epilogue epilogue(tile.epilogue);
     if constexpr (axis == ChannelAxis::rows) {
       unroll<R>([&](auto r) GRISTMILL_INLINE {
+        if (r >= tile.rows) return;
         const typename Level::OneChannel channel(tile.epilogue, tile.channel + r);
         epilogue.template store<V>(sum[r], channel, tile.out, tile.index + r * tile.out_stride, tile.lanes);
       });
     } else {
       const typename Level::template ManyChannels<V> channels(tile.epilogue, tile.channel, tile.lanes);
       unroll<R>([&](auto r) GRISTMILL_INLINE {
+        if (r >= tile.rows) return;
         epilogue.template store<V>(sum[r], channels, tile.out, tile.index + r * tile.out_stride, tile.lanes);
       });
     }

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "epilogue.h"
+#include "kernels/unroll.h"
+
+/// The int8 epilogue on vectors of accumulators, for every kernel that ends in one.
+///
+/// Accumulators come as N vectors of sixteen that belong to consecutive elements of the output:
+///
+///     const EpilogueAvx512 epilogue(e);                     constants in registers, once per tile
+///     const OneChannelAvx512 channel(e, row);               or ManyChannelsAvx512<3>(e, first_channel,
+///     count) epilogue.store<3>(acc, channel, out, index, count)    writes out[index .. index + count), count
+///     <= 48
+///
+/// Four vectors a, b, c, d narrow to bytes together. s8 takes the way of u8, shifted by 128, and the pack
+/// instructions work within 128-bit quarters, which one permutation of dwords puts in order:
+///
+///     packs   s16  quarter i: a[4i..] b[4i..]   and   c[4i..] d[4i..]    -> + zero point
+///     packus  u8   quarter i: a[4i..] b[4i..] c[4i..] d[4i..]            -> dword 4j + i is at 4i + j
+namespace gristmill {
+namespace {
+
+/// The first `count` of as many elements as the mask has bits.
+[[gnu::always_inline]] inline std::uint64_t first_bits(std::size_t count) {
+  return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+}
+
+/// How many of `width` elements from `first` on lie below `count`.
+[[gnu::always_inline]] inline std::size_t part_of(std::size_t count, std::size_t first, std::size_t width) {
+  return count <= first ? 0 : count - first < width ? count - first : width;
+}
+
+/// Bias and scale of accumulators that are all of one channel. The scale of an s32 output is not used.
+struct OneChannelAvx512 {
+  __m512i bias_all;
+  __m512 scale_all;
+
+  [[gnu::always_inline]] OneChannelAvx512(const EpilogueS8& epilogue, std::size_t channel)
+      : bias_all(_mm512_set1_epi32(epilogue.bias[channel])),
+        scale_all(_mm512_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[channel])) {}
+  [[gnu::always_inline]] __m512i bias(int) const { return bias_all; }
+  [[gnu::always_inline]] __m512 scale(int) const { return scale_all; }
+};
+
+/// Bias and scale of 16N accumulators of consecutive channels, of which the first `count` exist.
+template <int N>
+class ManyChannelsAvx512 {
+ public:
+  [[gnu::always_inline]] ManyChannelsAvx512(const EpilogueS8& epilogue, std::size_t first, std::size_t count)
+      : bias_(epilogue.bias + first),
+        scale_(epilogue.type == OutputType::s32 ? nullptr : epilogue.scale + first),
+        count_(count) {}
+
+  [[gnu::always_inline]] __m512i bias(int n) const {
+    return _mm512_maskz_loadu_epi32(mask(n), bias_ + 16 * n);
+  }
+  [[gnu::always_inline]] __m512 scale(int n) const { return _mm512_maskz_loadu_ps(mask(n), scale_ + 16 * n); }
+
+ private:
+  [[gnu::always_inline]] __mmask16 mask(int n) const {
+    return static_cast<__mmask16>(first_bits(part_of(count_, static_cast<std::size_t>(16 * n), 16)));
+  }
+
+  const std::int32_t* bias_;
+  const float* scale_;
+  std::size_t count_;
+};
+
+class EpilogueAvx512 {
+ public:
+  [[gnu::always_inline]] explicit EpilogueAvx512(const EpilogueS8& epilogue)
+      : low_(_mm512_set1_ps(epilogue.low)),
+        high_(_mm512_set1_ps(epilogue.high)),
+        zero_point_(_mm512_set1_epi16(
+            static_cast<std::int16_t>(epilogue.zero_point + (epilogue.type == OutputType::s8 ? 128 : 0)))),
+        flip_(_mm512_set1_epi8(epilogue.type == OutputType::s8 ? -128 : 0)),
+        type_(epilogue.type) {}
+
+  /// Sends 16N accumulators through the epilogue and stores the first `count` at element `index` of `out`.
+  template <int N, class Channels>
+  [[gnu::always_inline]] void store(const __m512i* acc, const Channels& channels, void* out,
+                                    std::size_t index, std::size_t count) const {
+    if (type_ == OutputType::u8 || type_ == OutputType::s8) {
+      auto* bytes = static_cast<std::uint8_t*>(out) + index;
+      unroll<(N + 3) / 4>([&](auto quad) GRISTMILL_INLINE {
+        constexpr int first = 4 * quad.value;
+        __m512i q[4];
+        unroll<4>([&](auto i) GRISTMILL_INLINE {
+          constexpr int n = first + i.value < N ? first + i.value : N - 1;
+          q[i] =
+              first + i < N ? _mm512_maskz_cvtps_epi32(kAll, clamped(acc[n], channels, n)) : q[N - 1 - first];
+        });
+        const std::size_t part = part_of(count, 16 * first, 64);
+        _mm512_mask_storeu_epi8(bytes + 16 * first, first_bits(part), narrow(q));
+      });
+    } else {
+      auto* words = static_cast<std::int32_t*>(out) + index;
+      unroll<N>([&](auto n) GRISTMILL_INLINE {
+        const __m512i result = type_ == OutputType::s32 ? _mm512_add_epi32(acc[n], channels.bias(n))
+                                                        : _mm512_castps_si512(clamped(acc[n], channels, n));
+        const auto mask = static_cast<__mmask16>(first_bits(part_of(count, 16 * n, 16)));
+        _mm512_mask_storeu_epi32(words + 16 * n, mask, result);
+      });
+    }
+  }
+
+ private:
+  static constexpr __mmask16 kAll = 0xFFFF;
+
+  /// max and min yield their second operand, the bound, where both are zero.
+  template <class Channels>
+  [[gnu::always_inline]] __m512 clamped(__m512i acc, const Channels& channels, int n) const {
+    const __m512 t = _mm512_maskz_cvtepi32_ps(kAll, _mm512_add_epi32(acc, channels.bias(n)));
+    const __m512 value = _mm512_mul_ps(t, channels.scale(n));
+    return _mm512_maskz_min_ps(kAll, _mm512_maskz_max_ps(kAll, value, low_), high_);
+  }
+
+  [[gnu::always_inline]] __m512i narrow(const __m512i (&q)[4]) const {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i low = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
+    const __m512i high = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
+    const __m512i bytes = _mm512_xor_si512(_mm512_packus_epi16(low, high), flip_);
+    return _mm512_maskz_permutexvar_epi32(kAll, order, bytes);
+  }
+
+  __m512 low_, high_;
+  __m512i zero_point_, flip_;
+  OutputType type_;
+};
+
+}  // namespace
+}  // namespace gristmill
