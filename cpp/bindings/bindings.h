@@ -7,6 +7,7 @@ namespace gristmill {
 
 void bind_bench(pybind11::module_& m);
 void bind_cpu(pybind11::module_& m);
+void bind_dense(pybind11::module_& m);
 void bind_errors(pybind11::module_& m);
 void bind_isa(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);

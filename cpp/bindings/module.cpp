@@ -8,4 +8,5 @@ PYBIND11_MODULE(_core, m) {
   gristmill::bind_cpu(m);
   gristmill::bind_bench(m);
   gristmill::bind_quantize(m);
+  gristmill::bind_dense(m);
 }

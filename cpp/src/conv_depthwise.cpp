@@ -16,17 +16,22 @@ struct DepthwiseCall {
   const DepthwiseWeights& weights;
   ActivationForm form;
   std::size_t multiplier;
-  bool staged;
+  bool copied;  // planes are staged or flipped
 };
 
-/// The source of an input plane's outputs: staged into the worker's scratch, or the plane itself.
+/// The source of an input plane's outputs: staged or flipped into the worker's scratch, or the plane itself.
 const std::byte* source_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size_t plane) {
   const ConvCall& conv = call.conv;
   const auto* in = static_cast<const std::byte*>(conv.input.data) + plane * conv.in_plane() * conv.element();
-  if (!call.staged) return in;
+  if (!call.copied) return in;
   const std::size_t elements = conv.layout.plane_elements() + PlaneLayout::kSlack;
   void* staged = scratch.plane.reserve(elements * conv.element());
-  if (conv.weights.is_f32())
+  if (!conv.layout.staged())
+    std::transform(
+        reinterpret_cast<const std::uint8_t*>(in),
+        reinterpret_cast<const std::uint8_t*>(in) + conv.in_plane(), static_cast<std::uint8_t*>(staged),
+        [flip = call.form.flip](std::uint8_t byte) { return static_cast<std::uint8_t>(byte ^ flip); });
+  else if (conv.weights.is_f32())
     conv.layout.stage(reinterpret_cast<const float*>(in), static_cast<float*>(staged));
   else
     conv.layout.stage(reinterpret_cast<const std::uint8_t*>(in),
@@ -40,7 +45,7 @@ void convolve_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size
   const PlaneLayout& layout = conv.layout;
   const std::byte* source = source_plane(call, scratch, plane);
   const std::size_t behind =
-      call.staged ? layout.plane_elements() + PlaneLayout::kSlack
+      call.copied ? layout.plane_elements() + PlaneLayout::kSlack
                   : conv.input_elements() - plane * conv.in_plane() + conv.input.readable_slack;
   const std::size_t image = plane / conv.input.channels, channel = plane % conv.input.channels;
   for (std::size_t i = 0; i < call.multiplier; ++i) {

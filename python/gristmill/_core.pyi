@@ -1,5 +1,6 @@
 """Types of the compiled core; checked against it by stubtest."""
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, TypeAlias, TypedDict
 
@@ -40,7 +41,6 @@ def calibrate(isa: str, seconds: float) -> _Calibration: ...
 def get_num_threads() -> int: ...
 def set_num_threads(threads: int) -> None: ...
 def pool_workers() -> int: ...
-
 def quantize(
     x: _Float32Array,
     scale: float | _Float32Array,
@@ -71,3 +71,86 @@ def min_max(x: _Float32Array, axis: int | None, threads: int | None) -> tuple[_F
 def range_qparams(
     minimum: float | _Float32Array, maximum: float | _Float32Array, dtype: npt.DTypeLike, symmetric: bool
 ) -> tuple[_Float32Array, _Int8Array]: ...
+
+_Array: TypeAlias = npt.NDArray[Any]
+_Quantization: TypeAlias = tuple[float, int]
+
+class Epilogue:
+    def __init__(
+        self,
+        output: str,
+        bias: _Array | None,
+        scale: float | _Array | None,
+        zero_point: int,
+        output_scale: float,
+        activation: str,
+        low: float,
+        high: float,
+        alpha: float,
+        activation_output: _Quantization | None,
+    ) -> None: ...
+    def add_residual(
+        self,
+        dtype: str,
+        quantization: _Quantization | None,
+        result: _Quantization | None,
+        activation: tuple[str, float, float],
+    ) -> None: ...
+
+class PackedConv:
+    def __init__(
+        self,
+        weights: _Array,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> None: ...
+    def output_size(self, height: int, width: int) -> tuple[int, int]: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class PackedLinear:
+    def __init__(self, weights: _Array) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class PackedGemm:
+    def __init__(self, b: _Array) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def conv2d(
+    x: _Array,
+    weights: PackedConv,
+    x_zero_point: int = 0,
+    epilogue: Epilogue | None = None,
+    residual: _Array | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> _Array: ...
+def linear(
+    x: _Array,
+    weights: PackedLinear,
+    x_zero_point: int = 0,
+    epilogue: Epilogue | None = None,
+    residual: _Array | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> _Array: ...
+def gemm(
+    a: _Array,
+    b: PackedGemm,
+    a_zero_point: int = 0,
+    epilogue: Epilogue | None = None,
+    residual: _Array | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> _Array: ...

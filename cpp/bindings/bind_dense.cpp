@@ -1,0 +1,248 @@
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "array_views.h"
+#include "bindings.h"
+#include "dense_arguments.h"
+#include "gil.h"
+#include "gristmill/conv.h"
+#include "gristmill/linear.h"
+
+namespace py = pybind11;
+
+namespace gristmill {
+namespace {
+
+/// What a thread's calls leave behind for its next one, up to this many bytes.
+constexpr std::size_t kKeptBytes = std::size_t{64} << 20;
+
+Workspace& thread_workspace() {
+  thread_local Workspace workspace;
+  return workspace;
+}
+
+template <class Call>
+void run_without_gil(const Call& call) {
+  const GilReleased released;
+  Workspace& workspace = thread_workspace();
+  call(workspace);
+  workspace.trim(kKeptBytes);
+}
+
+void require_level(Isa packed) {
+  if (packed == active_isa()) return;
+  throw Error(ErrorKind::isa, "weights",
+              "packed for the level '" + std::string(isa_name(packed)) + "', but '" +
+                  std::string(isa_name(active_isa())) + "' is active; pack them again");
+}
+
+PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, py::handle dilation,
+                     py::handle groups) {
+  const py::array array = contiguous(weights, "weights");
+  require_rank(array, 4, "weights");
+  ConvAttributes a;
+  std::tie(a.stride_h, a.stride_w) = parse_pair(stride, "stride");
+  std::tie(a.dilation_h, a.dilation_w) = parse_pair(dilation, "dilation");
+  const auto pads = parse_padding(padding);
+  a.pad_top = pads[0];
+  a.pad_left = pads[1];
+  a.pad_bottom = pads[2];
+  a.pad_right = pads[3];
+  a.groups = parse_integer(groups, "groups");
+  std::array<std::size_t, 4> shape{};
+  std::copy_n(array.shape(), 4, shape.begin());
+  if (weight_type(array) == DType::f32)
+    return {static_cast<const float*>(array.data()), shape, a, active_isa()};
+  return {static_cast<const std::int8_t*>(array.data()), shape, a, active_isa()};
+}
+
+/// `channel_axis` is 0 for weights of a linear layer and 1 for the right operand of a product.
+PackedLinear pack_linear(py::handle weights, const char* name, int channel_axis) {
+  const py::array array = contiguous(weights, name);
+  require_rank(array, 2, name);
+  const auto extent = [&](int axis) { return static_cast<std::size_t>(array.shape(axis)); };
+  const std::size_t channels = extent(channel_axis), k = extent(1 - channel_axis), columns = extent(1);
+  const std::size_t channel_step = channel_axis == 0 ? columns : 1, k_step = channel_axis == 0 ? 1 : columns;
+  if (weight_type(array) == DType::f32)
+    return {LinearWeights<float>{static_cast<const float*>(array.data()), channels, k, channel_step, k_step},
+            active_isa()};
+  return {LinearWeights<std::int8_t>{static_cast<const std::int8_t*>(array.data()), channels, k, channel_step,
+                                     k_step},
+          active_isa()};
+}
+
+/// The product of a matrix's own class, so that help() and errors tell a layer's weights from an operand.
+struct PackedLayer : PackedLinear {
+  explicit PackedLayer(py::handle weights) : PackedLinear(pack_linear(weights, "weights", 0)) {}
+};
+struct PackedOperand : PackedLinear {
+  explicit PackedOperand(py::handle b) : PackedLinear(pack_linear(b, "b", 1)) {}
+};
+
+py::array run_conv(py::handle x, const PackedConv& weights, py::handle zero_point, EpilogueSpec* epilogue,
+                   py::handle residual, py::handle out, py::handle threads) {
+  require_level(weights.isa());
+  const py::array in = contiguous(x, "x");
+  require_rank(in, 4, "x");
+  const auto extent = [&](int axis) { return static_cast<std::size_t>(in.shape(axis)); };
+  const ConvInput input{in.data(),
+                        activation_type(in),
+                        extent(0),
+                        extent(1),
+                        extent(2),
+                        extent(3),
+                        static_cast<std::int32_t>(parse_bounded(zero_point, -128, 255, "x_zero_point"))};
+  const auto size = weights.output_size(input.height, input.width);
+  const std::vector<std::size_t> shape{input.batch, weights.out_channels(), size[0], size[1]};
+  const auto stage = stage_for(epilogue, weights.out_channels(), weights.is_f32());
+  const std::optional<py::array> added = residual_for(residual, *stage, shape);
+  const py::array result = output_for(out, shape, stage->output(), {&in, added ? &*added : nullptr});
+  const int count = parse_threads(threads);
+  run_without_gil([&, data = const_cast<void*>(result.data())](Workspace& workspace) {
+    conv2d(weights, input, *stage, added ? added->data() : nullptr, data, count, workspace);
+  });
+  return result;
+}
+
+py::array run_linear(py::handle x, const PackedLinear& weights, py::handle zero_point, EpilogueSpec* epilogue,
+                     py::handle residual, py::handle out, py::handle threads) {
+  require_level(weights.isa());
+  const py::array in = contiguous(x, "x");
+  require_rank(in, 2, "x");
+  const LinearInput input{in.data(), activation_type(in), static_cast<std::size_t>(in.shape(0)),
+                          static_cast<std::size_t>(in.shape(1)),
+                          static_cast<std::int32_t>(parse_bounded(zero_point, -128, 255, "x_zero_point"))};
+  const std::vector<std::size_t> shape{input.rows, weights.out_channels()};
+  const auto stage = stage_for(epilogue, weights.out_channels(), weights.is_f32());
+  const std::optional<py::array> added = residual_for(residual, *stage, shape);
+  const py::array result = output_for(out, shape, stage->output(), {&in, added ? &*added : nullptr});
+  const int count = parse_threads(threads);
+  run_without_gil([&, data = const_cast<void*>(result.data())](Workspace& workspace) {
+    linear(weights, input, *stage, added ? added->data() : nullptr, data, count, workspace);
+  });
+  return result;
+}
+
+/// "<name what, variant, level, bytes>"
+std::string repr_of(const char* name, const std::string& what, const char* variant, Isa isa,
+                    std::size_t bytes) {
+  std::ostringstream text;
+  text << '<' << name << ' ' << what << ", " << variant << ", " << isa_name(isa) << ", " << bytes
+       << " bytes>";
+  return text.str();
+}
+
+std::string conv_repr(const PackedConv& w) {
+  std::ostringstream what;
+  for (std::size_t i = 0; i < 4; ++i) what << (i == 0 ? "" : "x") << w.shape()[i];
+  what << ", groups=" << w.groups();
+  return repr_of("PackedConv", what.str(), w.variant_name(), w.isa(), w.bytes());
+}
+
+std::string linear_repr(const PackedLinear& w, const char* name) {
+  std::ostringstream what;
+  what << w.in_channels() << " -> " << w.out_channels();
+  return repr_of(name, what.str(), w.variant_name(), w.isa(), w.bytes());
+}
+
+/// What all packed classes have in common.
+template <class Class>
+void add_common(Class& cls, const char* name) {
+  using Packed = typename Class::type;
+  cls.attr("__module__") = "gristmill.kernels";
+  cls.def_property_readonly(
+      "isa", [](const Packed& w) { return std::string(isa_name(w.isa())); },
+      "The level they are packed for.");
+  cls.def_property_readonly(
+      "nbytes", [](const Packed& w) { return w.bytes(); }, "Bytes of the packed weights.");
+  cls.def("__reduce__", [name](const Packed&) -> py::object {
+    throw py::type_error(
+        std::string(name) +
+        " cannot be pickled or copied: its layout belongs to this processor; keep the weights "
+        "and pack them again");
+  });
+}
+
+void bind_packed(py::module_& m) {
+  py::class_<PackedConv> conv(m, "PackedConv", R"(Weights of a convolution, packed once for the active level.
+
+Args:
+    weights: int8 or float32 of shape (out channels, in channels / groups, rows, columns).
+    stride: One whole number, or two for rows and columns.
+    padding: One, two (rows, columns) or four (top, left, bottom, right) whole numbers.
+    dilation: As stride.
+    groups: Number of groups; with one input channel each, the convolution is depthwise.
+
+The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
+  conv.def(py::init(&pack_conv), py::arg("weights"), py::kw_only(), py::arg("stride") = 1,
+           py::arg("padding") = 0, py::arg("dilation") = 1, py::arg("groups") = 1);
+  conv.def("__repr__", &conv_repr);
+  conv.def(
+      "output_size",
+      [](const PackedConv& w, py::handle height, py::handle width) {
+        const auto extent = [](py::handle value, const char* name) {
+          return static_cast<std::size_t>(parse_bounded(value, 0, 0x7FFFFFFF, name));
+        };
+        const auto size = w.output_size(extent(height, "height"), extent(width, "width"));
+        return std::make_pair(size[0], size[1]);
+      },
+      py::arg("height"), py::arg("width"), "Rows and columns of the output for an image of that size.");
+  add_common(conv, "PackedConv");
+
+  py::class_<PackedLayer> layer(m, "PackedLinear",
+                                R"(Weights of a linear layer, packed once for the active level.
+
+Args:
+    weights: int8 or float32 of shape (out features, in features).
+
+The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
+  layer.def(py::init<py::handle>(), py::arg("weights"));
+  layer.def("__repr__", [](const PackedLayer& w) { return linear_repr(w, "PackedLinear"); });
+  add_common(layer, "PackedLinear");
+
+  py::class_<PackedOperand> operand(m, "PackedGemm",
+                                    R"(The right operand of matrix products, packed once for the active level.
+
+Args:
+    b: int8 or float32 of shape (K, N).
+
+The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
+  operand.def(py::init<py::handle>(), py::arg("b"));
+  operand.def("__repr__", [](const PackedOperand& w) { return linear_repr(w, "PackedGemm"); });
+  add_common(operand, "PackedGemm");
+}
+
+}  // namespace
+
+void bind_dense(py::module_& m) {
+  bind_epilogue(m);
+  bind_packed(m);
+  const auto none = py::none();
+  m.def("conv2d", &run_conv, py::arg("x"), py::arg("weights"), py::arg("x_zero_point") = 0,
+        py::arg("epilogue") = none, py::arg("residual") = none, py::arg("out") = none,
+        py::arg("threads") = none, "See gristmill.kernels.conv2d.");
+  m.def(
+      "linear",
+      [](py::handle x, const PackedLayer& w, py::handle zero_point, EpilogueSpec* epilogue,
+         py::handle residual, py::handle out,
+         py::handle threads) { return run_linear(x, w, zero_point, epilogue, residual, out, threads); },
+      py::arg("x"), py::arg("weights"), py::arg("x_zero_point") = 0, py::arg("epilogue") = none,
+      py::arg("residual") = none, py::arg("out") = none, py::arg("threads") = none,
+      "See gristmill.kernels.linear.");
+  m.def(
+      "gemm",
+      [](py::handle x, const PackedOperand& w, py::handle zero_point, EpilogueSpec* epilogue,
+         py::handle residual, py::handle out,
+         py::handle threads) { return run_linear(x, w, zero_point, epilogue, residual, out, threads); },
+      py::arg("a"), py::arg("b"), py::arg("a_zero_point") = 0, py::arg("epilogue") = none,
+      py::arg("residual") = none, py::arg("out") = none, py::arg("threads") = none,
+      "See gristmill.kernels.gemm.");
+}
+
+}  // namespace gristmill
