@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def conv_model_qdq(
     return _model(nodes, TensorProto.UINT8, shape, constants)
 
 
-def _attributes(layer: Conv) -> dict[str, object]:
+def _attributes(layer: Conv) -> dict[str, Any]:
     return {
         "kernel_shape": [layer.kernel] * 2,
         "strides": [layer.stride] * 2,

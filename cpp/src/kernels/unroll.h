@@ -1,6 +1,7 @@
 #pragma once
 
-/// Inlines a lambda before arrays are split into registers, which is too early for the compiler to do unasked.
+/// Inlines a lambda before arrays are split into registers, which is too early for the compiler to do
+/// unasked.
 #define GRISTMILL_INLINE __attribute__((always_inline))
 
 namespace gristmill {
