@@ -1,7 +1,193 @@
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/unroll.h"
 #include "panel_kernels.h"
 
+/// A row of lanes is one vector of bytes, or four of floats, gathered from its runs by masked loads. These
+/// read the elements named and no others, so each is loaded from where the vector's lane 0 would be:
+///
+///     run 0  a b c d - - - -   mask 11110000
+///     run 1  - - - - p q r s   mask 00001111   ->   a b c d p q r s
 namespace gristmill {
+namespace {
 
-void install_panel_avx512vnni(PanelKernels& slots) { (void)slots; }
+constexpr std::size_t kMostLanes = 64;
+constexpr __mmask16 kAll = 0xFFFF;
+
+/// The `count` bits from bit `first` on.
+std::uint64_t bits(std::size_t first, std::size_t count) {
+  return (count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1) << first;
+}
+
+/// The stretches of the lanes of one vector.
+struct Group {
+  std::size_t count = 0;
+  std::ptrdiff_t source[kMostLanes];
+  std::uint64_t mask[kMostLanes];
+
+  Group(const PackJob& job, std::size_t lane, std::size_t width) {
+    for_each_stretch(job, lane, lane + width, [&](std::size_t from, std::size_t begin, std::size_t end) {
+      source[count] = static_cast<std::ptrdiff_t>(from) - static_cast<std::ptrdiff_t>(begin - lane);
+      mask[count++] = bits(begin - lane, end - begin);
+    });
+  }
+};
+
+/// Gathers a group whose stretches number `kCount`, or any number if that is 0.
+template <std::size_t kCount>
+class Gather {
+ public:
+  explicit Gather(const Group& group) : group_(group) {
+    for (std::size_t i = 0; i < kCount; ++i) {
+      source_[i] = group.source[i];
+      mask_[i] = group.mask[i];
+    }
+  }
+
+  [[gnu::always_inline]] __m512i operator()(const std::uint8_t* row) const {
+    if constexpr (kCount == 0) {
+      __m512i v = _mm512_maskz_loadu_epi8(group_.mask[0], row + group_.source[0]);
+      for (std::size_t i = 1; i < group_.count; ++i)
+        v = _mm512_mask_loadu_epi8(v, group_.mask[i], row + group_.source[i]);
+      return v;
+    } else {
+      __m512i v = _mm512_maskz_loadu_epi8(mask_[0], row + source_[0]);
+      for (std::size_t i = 1; i < kCount; ++i) v = _mm512_mask_loadu_epi8(v, mask_[i], row + source_[i]);
+      return v;
+    }
+  }
+
+  [[gnu::always_inline]] __m512 operator()(const float* row) const {
+    if constexpr (kCount == 0) {
+      __m512 v = _mm512_maskz_loadu_ps(static_cast<__mmask16>(group_.mask[0]), row + group_.source[0]);
+      for (std::size_t i = 1; i < group_.count; ++i)
+        v = _mm512_mask_loadu_ps(v, static_cast<__mmask16>(group_.mask[i]), row + group_.source[i]);
+      return v;
+    } else {
+      __m512 v = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask_[0]), row + source_[0]);
+      for (std::size_t i = 1; i < kCount; ++i)
+        v = _mm512_mask_loadu_ps(v, static_cast<__mmask16>(mask_[i]), row + source_[i]);
+      return v;
+    }
+  }
+
+ private:
+  const Group& group_;
+  std::ptrdiff_t source_[kCount == 0 ? 1 : kCount];
+  std::uint64_t mask_[kCount == 0 ? 1 : kCount];
+};
+
+/// pack(Gather) with the number of stretches as a constant where it is small.
+template <class Pack>
+[[gnu::always_inline]] inline void with_gather(const Group& group, Pack pack) {
+  switch (group.count) {
+    case 0:
+      return;
+    case 1:
+      return pack(Gather<1>(group));
+    case 2:
+      return pack(Gather<2>(group));
+    case 3:
+      return pack(Gather<3>(group));
+    default:
+      return pack(Gather<0>(group));
+  }
+}
+
+/// Interleaves four rows of up to 64 lanes. Unpacking works within 128-bit quarters, so the dwords of each
+/// row are transposed first; number 4i + j of the row goes to place 4j + i:
+///
+///     row       quarter i:  lanes 16i .. 16i + 15
+///     transposed            lanes 4i .. 4i + 3, 16 + 4i .., 32 + 4i .., 48 + 4i ..
+///     unpacked 0            quads of lanes 4i .. 4i + 3     = quads 0 .. 15 in order
+///     unpacked 1            quads of lanes 16 + 4i ..       = quads 16 .. 31, and so on
+template <int kVectors>
+[[gnu::always_inline]] inline void interleave(const __m512i (&row)[4], __m512i (&quads)[4]) {
+  const __m512i transpose = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  __m512i r[4];
+  unroll<4>([&](auto i) GRISTMILL_INLINE { r[i] = _mm512_maskz_permutexvar_epi32(kAll, transpose, row[i]); });
+  const __m512i ab = _mm512_unpacklo_epi8(r[0], r[1]), cd = _mm512_unpacklo_epi8(r[2], r[3]);
+  quads[0] = _mm512_unpacklo_epi16(ab, cd);
+  quads[1] = _mm512_unpackhi_epi16(ab, cd);
+  if constexpr (kVectors > 2) {
+    const __m512i ab_high = _mm512_unpackhi_epi8(r[0], r[1]), cd_high = _mm512_unpackhi_epi8(r[2], r[3]);
+    quads[2] = _mm512_unpacklo_epi16(ab_high, cd_high);
+    quads[3] = _mm512_unpackhi_epi16(ab_high, cd_high);
+  }
+}
+
+template <int kVectors, class GatherRow>
+void pack_quad_rows(const PackJob& job, std::size_t lanes, std::uint8_t* panel, const GatherRow gather) {
+  const auto* base = static_cast<const std::uint8_t*>(job.base);
+  const std::size_t *offset = job.row_offset, rows = job.rows;
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(job.flip));
+  const auto last_vector = static_cast<__mmask16>(bits(0, lanes - 16 * (kVectors - 1)));
+  for (std::size_t k = 0; k < rows; k += 4, panel += lanes * 4) {
+    __m512i row[4], quads[4];
+    unroll<4>([&](auto i)
+                  GRISTMILL_INLINE { row[i] = gather(base + offset[k + i < rows ? k + i : rows - 1]); });
+    interleave<kVectors>(row, quads);
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      const __m512i out = _mm512_xor_si512(quads[v], flip);
+      if constexpr (v + 1 < kVectors) {
+        _mm512_storeu_si512(panel + 64 * v, out);
+      } else {
+        _mm512_mask_storeu_epi32(panel + 64 * v, last_vector, out);
+      }
+    });
+  }
+}
+
+void pack_quads(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
+  const Group group(job, 0, kMostLanes);
+  with_gather(group, [&](const auto& gather) {
+    switch ((lanes + 15) / 16) {
+      case 1:
+        return pack_quad_rows<1>(job, lanes, panel, gather);
+      case 2:
+        return pack_quad_rows<2>(job, lanes, panel, gather);
+      case 3:
+        return pack_quad_rows<3>(job, lanes, panel, gather);
+      default:
+        return pack_quad_rows<4>(job, lanes, panel, gather);
+    }
+  });
+}
+
+void pack_planar_u8(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
+  const Group group(job, 0, kMostLanes);
+  with_gather(group, [&](const auto gather) {
+    const auto* base = static_cast<const std::uint8_t*>(job.base);
+    const std::size_t *offset = job.row_offset, *end = offset + job.rows;
+    const __m512i flip = _mm512_set1_epi8(static_cast<char>(job.flip));
+    const __mmask64 used = bits(0, lanes);
+    for (std::uint8_t* out = panel; offset != end; ++offset, out += lanes)
+      _mm512_mask_storeu_epi8(out, used, _mm512_xor_si512(gather(base + *offset), flip));
+  });
+}
+
+void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
+  for (std::size_t lane = 0; lane < lanes; lane += 16) {
+    const Group group(job, lane, 16);
+    with_gather(group, [&](const auto gather) {
+      const auto* base = static_cast<const float*>(job.base);
+      const std::size_t *offset = job.row_offset, *end = offset + job.rows;
+      const auto used = static_cast<__mmask16>(bits(0, lanes - lane < 16 ? lanes - lane : 16));
+      for (float* out = panel + lane; offset != end; ++offset, out += lanes)
+        _mm512_mask_storeu_ps(out, used, gather(base + *offset));
+    });
+  }
+}
+
+}  // namespace
+
+void install_panel_avx512vnni(PanelKernels& slots) {
+  slots.pack_quads = pack_quads;
+  slots.pack_planar_u8 = pack_planar_u8;
+  slots.pack_planar_f32 = pack_planar_f32;
+}
 
 }  // namespace gristmill
