@@ -63,9 +63,9 @@ PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, 
 }
 
 /// `channel_axis` is 0 for weights of a linear layer and 1 for the right operand of a product.
-PackedLinear pack_linear(py::handle weights, const char* name, int channel_axis) {
-  const py::array array = contiguous(weights, name);
-  require_rank(array, 2, name);
+PackedLinear pack_linear(py::handle weights, int channel_axis) {
+  const py::array array = contiguous(weights, "weights");
+  require_rank(array, 2, "weights");
   const auto extent = [&](int axis) { return static_cast<std::size_t>(array.shape(axis)); };
   const std::size_t channels = extent(channel_axis), k = extent(1 - channel_axis), columns = extent(1);
   const std::size_t channel_step = channel_axis == 0 ? columns : 1, k_step = channel_axis == 0 ? 1 : columns;
@@ -77,12 +77,26 @@ PackedLinear pack_linear(py::handle weights, const char* name, int channel_axis)
           active_isa()};
 }
 
-/// The product of a matrix's own class, so that help() and errors tell a layer's weights from an operand.
+/// A linear layer under the names that its arguments have in a product.
+template <class Call>
+auto named_as_product(const Call& call) {
+  try {
+    return call();
+  } catch (const Error& error) {
+    constexpr std::array<std::pair<const char*, const char*>, 3> kNames{
+        {{"x", "a"}, {"x_zero_point", "a_zero_point"}, {"weights", "b"}}};
+    for (const auto& [layer, product] : kNames)
+      if (error.where() == layer) throw Error(error.kind(), product, error.reason());
+    throw;
+  }
+}
+
+/// One class each, so that help() and errors tell a layer's weights from an operand.
 struct PackedLayer : PackedLinear {
-  explicit PackedLayer(py::handle weights) : PackedLinear(pack_linear(weights, "weights", 0)) {}
+  explicit PackedLayer(py::handle weights) : PackedLinear(pack_linear(weights, 0)) {}
 };
 struct PackedOperand : PackedLinear {
-  explicit PackedOperand(py::handle b) : PackedLinear(pack_linear(b, "b", 1)) {}
+  explicit PackedOperand(py::handle b) : PackedLinear(named_as_product([&] { return pack_linear(b, 1); })) {}
 };
 
 py::array run_conv(py::handle x, const PackedConv& weights, py::handle zero_point, EpilogueSpec* epilogue,

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "checked_size.h"
+
 namespace py = pybind11;
 
 namespace gristmill {
@@ -182,7 +184,11 @@ std::optional<py::array> residual_for(py::handle residual, const OutputStage& st
 
 py::array output_for(py::handle out, const std::vector<std::size_t>& shape, DType type,
                      std::initializer_list<const py::array*> inputs) {
-  if (out.is_none()) return py::array(py::dtype(element_type(type).name), shape);
+  if (out.is_none()) {
+    std::size_t bytes = sizeof(double);  // whatever the type
+    for (std::size_t extent : shape) bytes = checked_product({bytes, extent}, "x");
+    return py::array(py::dtype(element_type(type).name), shape);
+  }
   const py::array array = require_array(out, "out");
   require_dtype(array, element_type(type), "out");
   require_shape(array, shape, "out");
