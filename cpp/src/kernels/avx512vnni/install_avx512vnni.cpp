@@ -8,6 +8,7 @@ void install_panel_avx512vnni(PanelKernels& slots);
 void install_dense_avx512vnni(DenseKernels& slots);
 void install_dense_f32_avx512vnni(DenseKernels& slots);
 void install_depthwise_avx512vnni(DepthwiseKernels& slots);
+void install_sparse_avx512vnni(SparseKernels& slots);
 
 void install_avx512vnni(KernelTable& table) {
   install_calibrate_avx512vnni(table.calibrate);
@@ -16,6 +17,7 @@ void install_avx512vnni(KernelTable& table) {
   install_dense_avx512vnni(table.dense);
   install_dense_f32_avx512vnni(table.dense);
   install_depthwise_avx512vnni(table.depthwise);
+  install_sparse_avx512vnni(table.sparse);
 }
 
 }  // namespace gristmill
