@@ -52,7 +52,7 @@ fetch_kernel() {
 # A CD that boots the kernel with an initial file system of two programs: init and the tests.
 build_disc() {
   local root=$scratch/root disc=$scratch/disc
-  mkdir -p "$root" "$disc/isolinux"
+  mkdir -p "$root/tmp" "$disc/isolinux"
   g++ -std=c++20 -O2 -static -o "$root/init" "$here/init.cpp"
   strip -o "$root/gristmill_tests" "$tests"
   (cd "$root" && find . | cpio --quiet -o -H newc) >"$disc/initrd"
