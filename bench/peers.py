@@ -14,6 +14,7 @@ from shapes import Conv
 
 Array = npt.NDArray[np.generic]
 Call = Callable[[], object]
+Model = onnx.ModelProto
 
 _OPSET = [helper.make_opsetid("", 13)]
 
