@@ -64,7 +64,8 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
 }
 
 struct PanelKernels {
-  /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is a multiple of 8 up to 64
+  /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is at most 64 and a multiple of 8,
+  /// or of 4 at the NEON levels
   void (*pack_quads)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
   /// panel[rows][lanes]
   void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);

@@ -170,3 +170,18 @@ ISA_TEST(panel_random_tiles) {
     check_all_slots(isa, shape, random);
   }
 }
+
+/// The lane blocks that the level's own kernels ask for, whole and cut off.
+ISA_TEST(panel_blocks_of_the_level) {
+  Random random(4);
+  const KernelTable& kernels = kernel_table(isa);
+  for (std::size_t lanes : {kernels.dense.general.lane_block, kernels.dense.no_saturation.lane_block,
+                            kernels.dense.f32_lane_block}) {
+    for (std::size_t used = 0; used <= lanes; ++used) {
+      for (std::size_t longest : {1, 3, 7, 64}) {
+        for (Edge edge : kEdges)
+          check_all_slots(isa, {10, lanes, used, longest, used % 2 * 63, edge}, random);
+      }
+    }
+  }
+}
