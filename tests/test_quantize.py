@@ -20,6 +20,7 @@ import strategies
 from gristmill import kernels
 
 Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
 
 INT8_TYPES = (np.uint8, np.int8)
 TYPE_PROTOS = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
@@ -65,7 +66,7 @@ def test_per_channel_equals_oracle_in_any_layout(
 
 
 @given(data=st.data(), dtype=st.sampled_from([np.uint8, np.int8, np.float32]), shape=strategies.channel_shapes)
-def test_requantize_equals_oracle(isa: str, data: st.DataObject, dtype: type, shape: tuple[int, ...]) -> None:
+def test_requantize_equals_oracle(isa: str, data: st.DataObject, dtype: type, shape: Shape) -> None:
     axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1))
     acc = data.draw(strategies.arrays(shape, np.int32))
     zero_point = 0 if dtype is np.float32 else data.draw(zero_points(dtype))
@@ -76,7 +77,7 @@ def test_requantize_equals_oracle(isa: str, data: st.DataObject, dtype: type, sh
 
 
 @given(data=st.data(), shape=strategies.channel_shapes)
-def test_min_max_equals_numpy(isa: str, data: st.DataObject, shape: tuple[int, ...]) -> None:
+def test_min_max_equals_numpy(isa: str, data: st.DataObject, shape: Shape) -> None:
     axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1))
     x = data.draw(strategies.arrays(shape, np.float32))
     others = tuple(d for d in range(len(shape)) if axis is None or d != axis % len(shape))
