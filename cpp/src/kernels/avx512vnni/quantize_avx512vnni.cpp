@@ -1,7 +1,218 @@
+#include <immintrin.h>
+
 #include "quantize_kernels.h"
 
 namespace gristmill {
+namespace {
 
-void install_quantize_avx512vnni(QuantizeKernels& slots) { (void)slots; }
+constexpr std::size_t kGroup = 64, kVector = 16;
+
+// How a group touches memory: all 64 elements, all of them with stores around the caches, or the first few.
+// `at` is the place of a vector of sixteen in the group.
+
+struct Whole {
+  static __m512 load(const float* p, std::size_t at) { return _mm512_loadu_ps(p + at); }
+  static __m512i load(const std::int32_t* p, std::size_t at) { return _mm512_loadu_si512(p + at); }
+  static __m512i widen(const std::uint8_t* p, std::size_t at) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + at)));
+  }
+  static void store(float* p, std::size_t at, __m512 v) { _mm512_storeu_ps(p + at, v); }
+  static void store(std::uint8_t* p, __m512i v) { _mm512_storeu_si512(p, v); }
+};
+
+struct Streamed : Whole {
+  static void store(float* p, std::size_t at, __m512 v) { _mm512_stream_ps(p + at, v); }
+  static void store(std::uint8_t* p, __m512i v) { _mm512_stream_si512(reinterpret_cast<__m512i*>(p), v); }
+};
+
+struct Part {
+  std::uint64_t valid;
+  explicit Part(std::size_t count) : valid((std::uint64_t{1} << count) - 1) {}
+
+  __mmask16 mask(std::size_t at) const { return static_cast<__mmask16>(valid >> at); }
+  __m512 load(const float* p, std::size_t at) const { return _mm512_maskz_loadu_ps(mask(at), p + at); }
+  __m512i load(const std::int32_t* p, std::size_t at) const {
+    return _mm512_maskz_loadu_epi32(mask(at), p + at);
+  }
+  __m512i widen(const std::uint8_t* p, std::size_t at) const {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(at), p + at));
+  }
+  void store(float* p, std::size_t at, __m512 v) const { _mm512_mask_storeu_ps(p + at, mask(at), v); }
+  void store(std::uint8_t* p, __m512i v) const { _mm512_mask_storeu_epi8(p, valid, v); }
+};
+
+// The map of vector `at` of a group: the same for all elements, or from a repeating sequence in which the
+// group begins at `lane`.
+
+struct Same {
+  __m512 scale_, steps_, offset_;
+  __m512i zero_point_, flip;
+
+  explicit Same(const Affine& map)
+      : scale_(_mm512_set1_ps(map.scale)),
+        steps_(_mm512_set1_ps(map.steps)),
+        offset_(_mm512_set1_ps(map.offset)),
+        zero_point_(_mm512_set1_epi32(map.zero_point)),
+        flip(_mm512_set1_epi8(static_cast<char>(map.flip))) {}
+
+  static std::size_t lane(std::size_t) { return 0; }
+  static std::size_t next(std::size_t) { return 0; }
+  __m512 scale(std::size_t) const { return scale_; }
+  __m512 steps(std::size_t) const { return steps_; }
+  __m512 offset(std::size_t) const { return offset_; }
+  __m512i zero_point(std::size_t) const { return zero_point_; }
+};
+
+/// kLaneOverrun covers a whole group, so that a partial one may load its maps whole.
+struct Each {
+  AffineLanes map;
+  __m512i flip;
+
+  explicit Each(const AffineLanes& lanes)
+      : map(lanes), flip(_mm512_set1_epi8(static_cast<char>(lanes.flip))) {}
+
+  std::size_t lane(std::size_t i) const { return (map.first + i) % map.period; }
+  std::size_t next(std::size_t lane) const {
+    lane += kGroup;
+    return lane < map.period ? lane : lane - map.period;
+  }
+  __m512 scale(std::size_t lane) const { return Whole::load(map.scale, lane); }
+  __m512 steps(std::size_t lane) const { return Whole::load(map.steps, lane); }
+  __m512 offset(std::size_t lane) const { return Whole::load(map.offset, lane); }
+  __m512i zero_point(std::size_t lane) const { return Whole::load(map.zero_point, lane); }
+};
+
+static_assert(kLaneOverrun >= kGroup);
+
+/// Bytes of 64 integers, saturated to 0..255: four packs of 128-bit blocks, in which dword b of block k is
+/// dword k of block b, and the transposition of that 4x4.
+__m512i pack_integers(const __m512i n[4]) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(n[0], n[1]), _mm512_packs_epi32(n[2], n[3]));
+  return _mm512_permutexvar_epi32(order, bytes);
+}
+
+/// Integers of sixteen reals, rounded; beyond s32 upward stays upward, NaN and beyond downward become -2^31.
+/// min_ps returns its second operand if either is NaN.
+__m512i round_capped(float cap, __m512 v) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(cap), v));
+}
+
+/// rne(v) + zero_point, for packing.
+template <class Map>
+__m512i shift_rounded(__m512 v, const Map& map, std::size_t lane) {
+  return _mm512_add_epi32(round_capped(1024.0f, v), map.zero_point(lane));
+}
+
+template <class Map, class Access>
+__m512i divide_group(const float* x, const Map& map, std::size_t lane, Access access) {
+  __m512i n[4];
+  for (std::size_t k = 0; k < 4; ++k) {
+    const std::size_t at = kVector * k;
+    n[k] = shift_rounded(_mm512_div_ps(access.load(x, at), map.scale(lane + at)), map, lane + at);
+  }
+  return pack_integers(n);
+}
+
+/// The exact-division identity of gristmill/quantize.h on one group: y = Y.
+struct Quantize {
+  template <class Map, class Access>
+  static void group(const float* x, std::uint8_t* q, const Map& map, std::size_t lane, Access access) {
+    constexpr __mmask32 kLowerHalves = 0x55555555;
+    const __m512i refused = _mm512_set1_epi16(static_cast<short>(-2 * kTieMargin));
+    __m512i n[4];
+    __mmask32 near_tie = 0;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::size_t at = kVector * k;
+      const __m512 fixed = _mm512_fmadd_ps(access.load(x, at), map.steps(lane + at), map.offset(lane + at));
+      const __m512i y = round_capped(1024.5f * kFixedOne, fixed);
+      near_tie |= _mm512_mask_cmpge_epu16_mask(kLowerHalves, y, refused);
+      n[k] = _mm512_srai_epi32(y, 16);
+    }
+    const __m512i bytes = near_tie == 0 ? pack_integers(n) : divide_group(x, map, lane, access);
+    access.store(q, _mm512_xor_si512(bytes, map.flip));
+  }
+};
+
+struct Requantize {
+  template <class Map, class Access>
+  static void group(const std::int32_t* acc, std::uint8_t* q, const Map& map, std::size_t lane,
+                    Access access) {
+    __m512i n[4];
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::size_t at = kVector * k;
+      const __m512 real = _mm512_mul_ps(_mm512_cvtepi32_ps(access.load(acc, at)), map.scale(lane + at));
+      n[k] = shift_rounded(real, map, lane + at);
+    }
+    access.store(q, _mm512_xor_si512(pack_integers(n), map.flip));
+  }
+};
+
+struct Dequantize {
+  template <class Map, class Access>
+  static void group(const std::uint8_t* q, float* x, const Map& map, std::size_t lane, Access access) {
+    const __m512i flip = _mm512_srli_epi32(map.flip, 24);
+    for (std::size_t at = 0; at < kGroup; at += kVector) {
+      const __m512i unsigned_q = _mm512_xor_si512(access.widen(q, at), flip);
+      const __m512 n = _mm512_cvtepi32_ps(_mm512_sub_epi32(unsigned_q, map.zero_point(lane + at)));
+      access.store(x, at, _mm512_mul_ps(n, map.scale(lane + at)));
+    }
+  }
+};
+
+struct Rescale {
+  template <class Map, class Access>
+  static void group(const std::int32_t* acc, float* y, const Map& map, std::size_t lane, Access access) {
+    for (std::size_t at = 0; at < kGroup; at += kVector)
+      access.store(y, at, _mm512_mul_ps(_mm512_cvtepi32_ps(access.load(acc, at)), map.scale(lane + at)));
+  }
+};
+
+/// Elements that bring `out` to the alignment of streaming stores: 1..kGroup, so that the group stored at the
+/// start unaligned covers them.
+template <class Out>
+std::size_t streaming_lead(const Out* out) {
+  return kGroup - reinterpret_cast<std::uintptr_t>(out) % 64 / sizeof(Out);
+}
+
+/// Runs an operation over n elements in groups and a partial group.
+template <class Operation, class In, class Out, class Map>
+void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool stream) {
+  std::size_t i = 0, lane = map.lane(0);
+  if (stream && n >= kGroup && reinterpret_cast<std::uintptr_t>(out) % sizeof(Out) == 0) {
+    Operation::group(in, out, map, lane, Whole{});
+    i = streaming_lead(out);
+    for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane))
+      Operation::group(in + i, out + i, map, lane, Streamed{});
+    _mm_sfence();
+  } else {
+    for (; i + kGroup <= n; i += kGroup, lane = map.next(lane))
+      Operation::group(in + i, out + i, map, lane, Whole{});
+  }
+  if (i < n) Operation::group(in + i, out + i, map, lane, Part(n - i));
+}
+
+template <class Operation, class In, class Out>
+void run(const In* in, Out* out, std::size_t n, const Affine& map, bool stream) {
+  for_each_group<Operation>(in, out, n, Same(map), stream);
+}
+
+template <class Operation, class In, class Out>
+void lanes(const In* in, Out* out, std::size_t n, const AffineLanes& map, bool stream) {
+  for_each_group<Operation>(in, out, n, Each(map), stream);
+}
+
+}  // namespace
+
+void install_quantize_avx512vnni(QuantizeKernels& slots) {
+  slots.quantize_run = run<Quantize>;
+  slots.quantize_lanes = lanes<Quantize>;
+  slots.dequantize_run = run<Dequantize>;
+  slots.dequantize_lanes = lanes<Dequantize>;
+  slots.requantize_run = run<Requantize>;
+  slots.requantize_lanes = lanes<Requantize>;
+  slots.rescale_run = run<Rescale>;
+  slots.rescale_lanes = lanes<Rescale>;
+}
 
 }  // namespace gristmill
