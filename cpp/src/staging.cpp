@@ -1,6 +1,8 @@
 #include "staging.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 
 #include "checked_size.h"
@@ -8,28 +10,52 @@
 namespace gristmill {
 namespace {
 
-/// The step is a constant in the loops that matter, which lets compilers vectorize them.
-void copy_bytes(const std::uint8_t* source, std::size_t step, std::uint8_t* out, std::size_t count,
-                std::uint8_t flip) {
-  if (step == 1 && flip == 0) {
-    std::memcpy(out, source, count);
-  } else if (step == 1) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(source[i] ^ flip);
-  } else if (step == 2) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(source[2 * i] ^ flip);
-  } else {
-    for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(source[i * step] ^ flip);
-  }
+/// Rows are copied and filled by whole blocks, which compilers turn into vectors. A block may write beyond
+/// the end of its run, as far as the plane reaches: what follows there is written later.
+constexpr std::size_t kBlock = 16;
+
+template <class T>
+void fill_run(T fill, T* out, T* out_end, std::size_t count) {
+  std::array<T, kBlock> block;
+  block.fill(fill);
+  std::size_t i = 0;
+  for (; i < count && static_cast<std::size_t>(out_end - out) >= i + kBlock; i += kBlock)
+    std::memcpy(out + i, block.data(), sizeof block);
+  for (; i < count; ++i) out[i] = fill;
 }
 
-void copy_floats(const float* source, std::size_t step, float* out, std::size_t count) {
-  if (step == 1) {
-    std::memcpy(out, source, count * sizeof(float));
-  } else if (step == 2) {
-    for (std::size_t i = 0; i < count; ++i) out[i] = source[2 * i];
-  } else {
-    for (std::size_t i = 0; i < count; ++i) out[i] = source[i * step];
+/// Every step-th element of a block.
+template <std::size_t step, class T>
+std::array<T, kBlock> load_block(const T* source) {
+  std::array<T, kBlock> block;
+  for (std::size_t j = 0; j < kBlock; ++j) block[j] = source[j * step];
+  return block;
+}
+
+/// Every second byte is half of every word, which is an order that compilers vectorize.
+template <>
+std::array<std::uint8_t, kBlock> load_block<2, std::uint8_t>(const std::uint8_t* source) {
+  std::array<std::uint16_t, kBlock> words;
+  std::memcpy(words.data(), source, sizeof words);
+  std::array<std::uint8_t, kBlock> block;
+  constexpr int kShift = std::endian::native == std::endian::big ? 8 : 0;
+  for (std::size_t j = 0; j < kBlock; ++j) block[j] = static_cast<std::uint8_t>(words[j] >> kShift);
+  return block;
+}
+
+/// out[i] = map(source[i * step]) for i < count. Nothing at or beyond the ends is read or written.
+template <std::size_t step, class T, class Map>
+void copy_run(const T* source, const T* source_end, T* out, T* out_end, std::size_t count, Map map) {
+  const std::size_t readable = static_cast<std::size_t>(source_end - source) / (kBlock * step);
+  const std::size_t writable = static_cast<std::size_t>(out_end - out) / kBlock;
+  const std::size_t end = std::min(std::min(readable, writable) * kBlock, count);
+  std::size_t i = 0;
+  for (; i < end; i += kBlock) {
+    std::array<T, kBlock> block = load_block<step>(source + i * step);
+    for (T& element : block) element = map(element);
+    std::memcpy(out + i, block.data(), sizeof block);
   }
+  for (; i < count; ++i) out[i] = map(source[i * step]);
 }
 
 /// The count of i >= 0 with i * step + offset < bound.
@@ -98,37 +124,50 @@ std::size_t PlaneLayout::phase_index(std::size_t row, std::size_t column) {
   return index;
 }
 
-template <class T, class Copy>
-void PlaneLayout::stage_phases(const T* plane, T fill, T* staged, Copy copy) const {
+template <std::size_t step, class T, class Map>
+void PlaneLayout::stage_phases(const T* plane, T fill, T* staged, Map map) const {
+  const T* plane_end = plane + height_ * width_;
+  T* end = staged + plane_elements_;
   for (const Phase& phase : phases_) {
     const std::size_t left = std::min(count_below(pad_left_, phase.column, stride_w_), phase_columns_);
     const std::size_t right =
         std::clamp(count_below(width_ + pad_left_, phase.column, stride_w_), left, phase_columns_);
     for (std::size_t r = 0; r < phase_rows_; ++r, staged += phase_columns_) {
       const std::size_t row = r * stride_h_ + phase.row;
-      if (row < pad_top_ || row >= pad_top_ + height_) {
-        std::fill_n(staged, phase_columns_, fill);
+      if (row < pad_top_ || row >= pad_top_ + height_ || right == left) {
+        fill_run(fill, staged, end, phase_columns_);
         continue;
       }
-      const T* source = plane + (row - pad_top_) * width_;
-      std::fill_n(staged, left, fill);
-      if (right > left)
-        copy(source + (left * stride_w_ + phase.column - pad_left_), stride_w_, staged + left, right - left);
-      std::fill_n(staged + right, phase_columns_ - right, fill);
+      const T* source = plane + (row - pad_top_) * width_ + (left * stride_w_ + phase.column - pad_left_);
+      fill_run(fill, staged, end, left);
+      if constexpr (step == 0) {
+        for (std::size_t i = 0; i < right - left; ++i) staged[left + i] = map(source[i * stride_w_]);
+      } else {
+        copy_run<step>(source, plane_end, staged + left, end, right - left, map);
+      }
+      fill_run(fill, staged + right, end, phase_columns_ - right);
     }
   }
 }
 
+template <class T, class Map>
+void PlaneLayout::stage_by_stride(const T* plane, T fill, T* staged, Map map) const {
+  if (stride_w_ == 1)
+    stage_phases<1>(plane, fill, staged, map);
+  else if (stride_w_ == 2)
+    stage_phases<2>(plane, fill, staged, map);
+  else
+    stage_phases<0>(plane, fill, staged, map);
+}
+
 void PlaneLayout::stage(const std::uint8_t* plane, std::uint8_t fill, std::uint8_t flip,
                         std::uint8_t* staged) const {
-  stage_phases(plane, static_cast<std::uint8_t>(fill ^ flip), staged,
-               [flip](const std::uint8_t* source, std::size_t step, std::uint8_t* out, std::size_t count) {
-                 copy_bytes(source, step, out, count, flip);
-               });
+  const auto map = [flip](std::uint8_t byte) { return static_cast<std::uint8_t>(byte ^ flip); };
+  stage_by_stride(plane, map(fill), staged, map);
 }
 
 void PlaneLayout::stage(const float* plane, float* staged) const {
-  stage_phases(plane, 0.0f, staged, copy_floats);
+  stage_by_stride(plane, 0.0f, staged, [](float value) { return value; });
 }
 
 }  // namespace gristmill

@@ -46,8 +46,11 @@ class PlaneLayout {
   void lay_out_in_place(const ConvKernel& kernel);
   void lay_out_staged(const ConvKernel& kernel);
   std::size_t phase_index(std::size_t row, std::size_t column);
-  template <class T, class Copy>
-  void stage_phases(const T* plane, T fill, T* staged, Copy copy) const;
+  template <class T, class Map>
+  void stage_by_stride(const T* plane, T fill, T* staged, Map map) const;
+  /// `step` is the stride of columns, or 0 for any.
+  template <std::size_t step, class T, class Map>
+  void stage_phases(const T* plane, T fill, T* staged, Map map) const;
 
   struct Phase {
     std::size_t row, column;
