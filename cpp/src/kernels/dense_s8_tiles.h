@@ -13,7 +13,8 @@
 ///
 ///     Vector          s32 accumulators, kWidth of them; zero, load, load_all (one s32 in every element)
 ///     Epilogue, OneChannel, ManyChannels<N>    the level's int8 epilogue
-///     Bytes           a vector of bytes; load_bytes, broadcast_group (four bytes in every element)
+///     Bytes           a vector of bytes; load_bytes, broadcast_group (four bytes in every element),
+///                     load_rows (one group of a row block, at most a vector, and zeros)
 ///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
 ///     kRowBlock, kLaneVectors                  blocks: kLaneVectors * kWidth lanes
 ///     kTileRows, kTileBlocks                   channels in lanes: rows and lane blocks of a tile
@@ -22,6 +23,9 @@
 ///
 /// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
 /// in the cache nearest to the core while the weights stream past it.
+///
+/// A single last lane beyond whole vectors, as of a plane of 7 x 7, rides along with the last lane block: its
+/// sums are one vector with the rows in its elements.
 ///
 /// Channels in lanes: tiles of kTileRows rows x kTileBlocks lane blocks, few rows and many lanes, for the
 /// activations are the broadcast operand and what is derived of them should serve many lanes; and a batch of
@@ -45,6 +49,8 @@ struct Tile {
   void* out;
   std::size_t index, out_stride;  ///< in elements of `out`
   std::size_t rows, lanes;        ///< valid
+  const std::uint8_t* single;     ///< the lane that rides along, at lane `lanes`; null without
+  std::int32_t single_offset;
 };
 
 template <class Level, ChannelAxis axis>
@@ -71,11 +77,26 @@ class DenseS8 {
   explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
 
   void lanes_then_rows() const {
-    std::int32_t offsets[kLaneBlock];
-    for (std::size_t lane = 0; lane < job_.lanes; lane += kLaneBlock) {
+    const bool single = job_.lanes > 1 && job_.lanes % kWidth == 1;
+    const std::size_t end = job_.lanes - (single ? 1 : 0);
+    for (std::size_t lane = 0; lane < end; lane += kLaneBlock) {
+      std::int32_t offsets[kLaneBlock], single_offsets[kLaneBlock] = {};
       if constexpr (Level::kOffset) Level::lane_offsets(lane_at(lane), groups_, offsets);
+      const bool last = single && lane + kLaneBlock >= end;
+      const std::size_t in_block = end % kLaneBlock;
+      const std::uint8_t* block = lane_at(end - in_block);
+      if constexpr (Level::kOffset) {
+        if (last) Level::lane_offsets(block, groups_, single_offsets);
+      }
       for (std::size_t row = 0; row < job_.rows; row += kRowBlock) {
-        run<kRowBlock, kBlockVectors>(at(row, lane, kRowBlock, kLaneBlock, offsets));
+        Tile tile = at(row, lane, kRowBlock, smaller(kLaneBlock, end - lane), offsets);
+        if (last) {
+          tile.single = block + in_block * 4;
+          tile.single_offset = single_offsets[in_block];
+          run_with_single<kBlockVectors>(tile);
+        } else {
+          run<kRowBlock, kBlockVectors>(tile);
+        }
       }
     }
   }
@@ -119,7 +140,9 @@ class DenseS8 {
             row * job_.out_stride + lane,
             job_.out_stride,
             smaller(rows, job_.rows - row),
-            smaller(lanes, job_.lanes - lane)};
+            smaller(lanes, job_.lanes - lane),
+            nullptr,
+            0};
   }
 
   /// The tile of R rows and V vectors, or the least that holds the valid outputs.
@@ -132,10 +155,18 @@ class DenseS8 {
       constexpr int kFewer = V > kBlockVectors ? V - kBlockVectors : V - 1;
       if (tile.lanes <= kFewer * kWidth) return run<R, kFewer>(tile);
     }
-    multiply_tile<R, V>(tile);
+    multiply_tile<R, V, false>(tile);
   }
 
-  template <int R, int V>
+  template <int V>
+  static void run_with_single(const Tile& tile) {
+    if constexpr (V > 1) {
+      if (tile.lanes <= (V - 1) * kWidth) return run_with_single<V - 1>(tile);
+    }
+    multiply_tile<kRowBlock, V, true>(tile);
+  }
+
+  template <int R, int V, bool with_single>
   [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
     Vector sum[R][V];
     unroll<R>([&](auto r) GRISTMILL_INLINE {
@@ -149,15 +180,19 @@ class DenseS8 {
         }
       });
     });
-    accumulate<R, V>(tile, sum);
+    Vector single;
+    if constexpr (with_single) single = Level::load_all(&tile.single_offset);
+    accumulate<R, V, with_single>(tile, sum, single);
     store<R, V>(tile, sum);
+    if constexpr (with_single) store_single(tile, single);
   }
 
-  template <int R, int V>
-  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V]) {
+  template <int R, int V, bool with_single>
+  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V], Vector& single) {
     using Activation = typename Level::Activation;
     const std::uint8_t* broadcast = tile.broadcast;
     const std::uint8_t* lane = tile.lane;
+    const std::uint8_t* single_lane = tile.single;
     const std::size_t lane_step = tile.groups * kLaneBlock * 4;
     const auto load = [&](int v) GRISTMILL_INLINE {
       return Level::load_bytes(lane + v / kBlockVectors * lane_step + v % kBlockVectors * kWidth * 4);
@@ -170,6 +205,11 @@ class DenseS8 {
           const auto weights = Level::broadcast_group(broadcast + r * 4);
           unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x[v].multiply_add(weights, sum[r][v]); });
         });
+        if constexpr (with_single) {
+          const Activation last(Level::broadcast_group(single_lane));
+          single = last.multiply_add(Level::load_rows(broadcast), single);
+          single_lane += kLaneBlock * 4;
+        }
       } else {
         typename Level::Bytes weights[V];
         unroll<V>([&](auto v) GRISTMILL_INLINE { weights[v] = load(v); });
@@ -196,6 +236,24 @@ class DenseS8 {
         if (r >= tile.rows) return;
         epilogue.template store<V>(sum[r], channels, tile.out, tile.index + r * tile.out_stride, tile.lanes);
       });
+    }
+  }
+
+  /// The column of sums at lane tile.lanes.
+  [[gnu::noinline]] static void store_single(const Tile& tile, Vector single) {
+    const bool bytes = tile.epilogue.type == OutputType::u8 || tile.epilogue.type == OutputType::s8;
+    const std::size_t size = bytes ? 1 : 4;
+    std::uint8_t column[kWidth * 4];
+    const typename Level::Epilogue epilogue(tile.epilogue);
+    const typename Level::template ManyChannels<1> channels(tile.epilogue, tile.channel, tile.rows);
+    epilogue.template store<1>(&single, channels, column, 0, tile.rows);
+    auto* out = static_cast<std::uint8_t*>(tile.out) + (tile.index + tile.lanes) * size;
+    for (std::size_t r = 0; r < tile.rows; ++r, out += tile.out_stride * size) {
+      if (bytes) {
+        *out = column[r];
+      } else {
+        __builtin_memcpy(out, column + 4 * r, 4);
+      }
     }
   }
 

@@ -38,6 +38,9 @@ struct Avx2 {
   static __m256i load_bytes(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
+  static __m256i load_rows(const std::uint8_t* from) {
+    return _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
   static __m256i broadcast_group(const std::uint8_t* from) {
     std::int32_t group;
     __builtin_memcpy(&group, from, 4);

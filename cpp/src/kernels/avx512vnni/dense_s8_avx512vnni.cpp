@@ -28,6 +28,8 @@ struct Avx512Vnni {
 
   static __m512i zero() { return _mm512_setzero_si512(); }
   static __m512i load_bytes(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
+  static __m512i load_all(const std::int32_t* from) { return _mm512_set1_epi32(*from); }
+  static __m512i load_rows(const std::uint8_t* from) { return _mm512_maskz_loadu_epi32(0xFF, from); }
   static __m512i broadcast_group(const std::uint8_t* from) {
     std::int32_t group;
     __builtin_memcpy(&group, from, 4);
