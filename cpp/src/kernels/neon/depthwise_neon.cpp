@@ -2,6 +2,12 @@
 
 namespace gristmill {
 
-void install_depthwise_neon(DepthwiseKernels& slots) { (void)slots; }
+void install_depthwise_s8_neon(DepthwiseKernels& slots);
+void install_depthwise_f32_neon(DepthwiseKernels& slots);
+
+void install_depthwise_neon(DepthwiseKernels& slots) {
+  install_depthwise_s8_neon(slots);
+  install_depthwise_f32_neon(slots);
+}
 
 }  // namespace gristmill
