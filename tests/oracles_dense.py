@@ -53,7 +53,8 @@ def convolve(
     n, c, t, h, w = taps.shape
     split = taps.reshape(n, groups, c // groups * t, h * w)
     matrices = weights.astype(wide).reshape(groups, weights.shape[0] // groups, -1)
-    return np.einsum("gmk,ngkp->ngmp", matrices, split, optimize=True).reshape(n, weights.shape[0], h, w)
+    sums = np.einsum("gmk,ngkp->ngmp", matrices, split, optimize=True)
+    return np.asarray(sums).reshape(n, weights.shape[0], h, w)
 
 
 def requantize(acc: Array, bias: Array | None, scale: Array, zero_point: int, output: str, channel_axis: int) -> Array:
@@ -61,11 +62,11 @@ def requantize(acc: Array, bias: Array | None, scale: Array, zero_point: int, ou
     shape = [1] * acc.ndim
     shape[channel_axis] = -1
     total = acc if bias is None else acc + bias.astype(np.int64).reshape(shape)
-    value = total.astype(np.float32) * np.asarray(scale, np.float32).reshape(shape)
+    value: Array = total.astype(np.float32) * np.asarray(scale, np.float32).reshape(shape)
     if output == "float32":
         return value
     low, high = RANGES[output]
-    return np.clip(np.rint(value) + np.float32(zero_point), low, high).astype(output)
+    return np.asarray(np.clip(np.rint(value) + np.float32(zero_point), low, high)).astype(output)
 
 
 def curve(name: str, x: Array, alpha: float) -> Array:
@@ -86,13 +87,14 @@ def curve(name: str, x: Array, alpha: float) -> Array:
 
 
 def dequantize(q: Array, scale: float, zero_point: int) -> Array:
-    return (q.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+    return np.asarray((q.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale))
 
 
 def quantize(x: Array, scale: float, zero_point: int, output: str) -> Array:
     """A float32 (or float64) tensor to 8 bits by true division."""
     low, high = RANGES[output]
-    return np.clip(np.rint(x / x.dtype.type(np.float32(scale))) + zero_point, low, high).astype(output)
+    steps = np.rint(x / x.dtype.type(np.float32(scale))) + zero_point
+    return np.asarray(np.clip(steps, low, high)).astype(output)
 
 
 def separate_curve(q: Array, name: str, alpha: float, stored: tuple[float, int], result: tuple[float, int]) -> Array:

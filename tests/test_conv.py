@@ -48,7 +48,7 @@ def random_activations(rng: np.random.Generator, shape: tuple[int, ...]) -> tupl
     dtype = str(rng.choice(["uint8", "int8"]))
     low, high = oracle.RANGES[dtype]
     x = rng.choice([low, high], shape) if rng.random() < 0.2 else rng.integers(low, high + 1, shape)
-    return x.astype(dtype), int(rng.choice([low, low + 128, high, rng.integers(low, high + 1)]))
+    return x.astype(dtype), int(rng.choice([low, low + 128, high, int(rng.integers(low, high + 1))]))
 
 
 def random_weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

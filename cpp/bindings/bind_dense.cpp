@@ -184,7 +184,8 @@ void add_common(Class& cls, const char* name) {
 }
 
 void bind_packed(py::module_& m) {
-  py::class_<PackedConv> conv(m, "PackedConv", R"(Weights of a convolution, packed once for the active level.
+  py::class_<PackedConv> conv(m, "PackedConv", py::is_final(), plain_metaclass(),
+                              R"(Weights of a convolution, packed once for the active level.
 
 Args:
     weights: int8 or float32 of shape (out channels, in channels / groups, rows, columns).
@@ -209,7 +210,7 @@ The object is opaque, belongs to the level that was active when it was made, and
       py::arg("height"), py::arg("width"), "Rows and columns of the output for an image of that size.");
   add_common(conv, "PackedConv");
 
-  py::class_<PackedLayer> layer(m, "PackedLinear",
+  py::class_<PackedLayer> layer(m, "PackedLinear", py::is_final(), plain_metaclass(),
                                 R"(Weights of a linear layer, packed once for the active level.
 
 Args:
@@ -220,7 +221,7 @@ The object is opaque, belongs to the level that was active when it was made, and
   layer.def("__repr__", [](const PackedLayer& w) { return linear_repr(w, "PackedLinear"); });
   add_common(layer, "PackedLinear");
 
-  py::class_<PackedOperand> operand(m, "PackedGemm",
+  py::class_<PackedOperand> operand(m, "PackedGemm", py::is_final(), plain_metaclass(),
                                     R"(The right operand of matrix products, packed once for the active level.
 
 Args:
@@ -252,8 +253,10 @@ void bind_dense(py::module_& m) {
   m.def(
       "gemm",
       [](py::handle x, const PackedOperand& w, py::handle zero_point, EpilogueSpec* epilogue,
-         py::handle residual, py::handle out,
-         py::handle threads) { return run_linear(x, w, zero_point, epilogue, residual, out, threads); },
+         py::handle residual, py::handle out, py::handle threads) {
+        return named_as_product(
+            [&] { return run_linear(x, w, zero_point, epilogue, residual, out, threads); });
+      },
       py::arg("a"), py::arg("b"), py::arg("a_zero_point") = 0, py::arg("epilogue") = none,
       py::arg("residual") = none, py::arg("out") = none, py::arg("threads") = none,
       "See gristmill.kernels.gemm.");

@@ -203,7 +203,8 @@ py::array output_for(py::handle out, const std::vector<std::size_t>& shape, DTyp
 }
 
 void bind_epilogue(py::module_& m) {
-  py::class_<EpilogueSpec> cls(m, "Epilogue", "See gristmill.kernels.Epilogue.");
+  py::class_<EpilogueSpec> cls(m, "Epilogue", py::is_final(), plain_metaclass(),
+                               "See gristmill.kernels.Epilogue.");
   cls.def(py::init(&make_epilogue), py::arg("output"), py::arg("bias"), py::arg("scale"),
           py::arg("zero_point"), py::arg("output_scale"), py::arg("activation"), py::arg("low"),
           py::arg("high"), py::arg("alpha"), py::arg("activation_output"));

@@ -59,6 +59,11 @@ std::optional<pybind11::array> residual_for(pybind11::handle residual, const Out
 pybind11::array output_for(pybind11::handle out, const std::vector<std::size_t>& shape, DType type,
                            std::initializer_list<const pybind11::array*> inputs);
 
+/// Classes that differ from others in nothing that type checkers see.
+inline pybind11::metaclass plain_metaclass() {
+  return pybind11::metaclass(reinterpret_cast<PyObject*>(&PyType_Type));
+}
+
 void bind_epilogue(pybind11::module_& m);
 
 }  // namespace gristmill

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +75,7 @@ def range_qparams(
 _Array: TypeAlias = npt.NDArray[Any]
 _Quantization: TypeAlias = tuple[float, int]
 
+@final
 class Epilogue:
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Epilogue:
         activation: tuple[str, float, float],
     ) -> None: ...
 
+@final
 class PackedConv:
     def __init__(
         self,
@@ -113,6 +115,7 @@ class PackedConv:
     @property
     def nbytes(self) -> int: ...
 
+@final
 class PackedLinear:
     def __init__(self, weights: _Array) -> None: ...
     @property
@@ -120,6 +123,7 @@ class PackedLinear:
     @property
     def nbytes(self) -> int: ...
 
+@final
 class PackedGemm:
     def __init__(self, b: _Array) -> None: ...
     @property
