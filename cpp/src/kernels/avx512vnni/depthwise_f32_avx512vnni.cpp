@@ -1,0 +1,66 @@
+#include <immintrin.h>
+
+#include <cstddef>
+
+#include "depthwise_kernels.h"
+#include "kernels/depthwise_spans.h"
+#include "kernels/unroll.h"
+
+namespace gristmill {
+namespace {
+
+constexpr int kVectors = 4;
+constexpr std::size_t kBlock = 16 * kVectors;
+constexpr __mmask16 kAll = 0xFFFF;
+
+struct WholeLoads {
+  [[gnu::always_inline]] __m512 operator()(const float* p, int v) const {
+    return _mm512_loadu_ps(p + 16 * v);
+  }
+};
+
+/// Reads the lanes of the mask and no others.
+struct PartialLoads {
+  std::uint64_t mask;
+  [[gnu::always_inline]] __m512 operator()(const float* p, int v) const {
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16 * v), p + 16 * v);
+  }
+};
+
+template <class Load>
+[[gnu::always_inline]] inline void convolve_block(const DepthwiseJob& job, std::size_t lane, Load load,
+                                                  float* out) {
+  const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
+  const auto* weights = static_cast<const float*>(job.weights);
+  const float* source = static_cast<const float*>(job.source) + lane;
+  __m512 sum[kVectors];
+  unroll<kVectors>([&](auto v) GRISTMILL_INLINE { sum[v] = _mm512_setzero_ps(); });
+  for (std::size_t t = 0, taps = job.taps; t < taps; ++t) {
+    const __m512 weight = _mm512_set1_ps(weights[t]);
+    const float* p = source + job.tap_offset[t];
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE { sum[v] = _mm512_fmadd_ps(load(p, v), weight, sum[v]); });
+  }
+  const __m512 bias = _mm512_set1_ps(*epilogue.bias);
+  const __m512 low = _mm512_set1_ps(epilogue.low), high = _mm512_set1_ps(epilogue.high);
+  unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+    // The second operand is the result where one is NaN.
+    const __m512 at_least_low = _mm512_maskz_max_ps(kAll, low, _mm512_add_ps(sum[v], bias));
+    _mm512_storeu_ps(out + 16 * v, _mm512_maskz_min_ps(kAll, high, at_least_low));
+  });
+}
+
+void depthwise_f32(const DepthwiseJob& job) {
+  for_each_span<kBlock, sizeof(float)>(job, [&](std::size_t lane, std::size_t count, void* to) {
+    auto* out = static_cast<float*>(to);
+    if (count < kBlock) return convolve_block(job, lane, PartialLoads{(std::uint64_t{1} << count) - 1}, out);
+    std::size_t i = 0;
+    for (; i + kBlock <= count; i += kBlock) convolve_block(job, lane + i, WholeLoads{}, out + i);
+    if (i < count) convolve_block(job, lane + count - kBlock, WholeLoads{}, out + count - kBlock);
+  });
+}
+
+}  // namespace
+
+void install_depthwise_f32_avx512vnni(DepthwiseKernels& slots) { slots.f32 = depthwise_f32; }
+
+}  // namespace gristmill
