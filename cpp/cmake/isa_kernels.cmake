@@ -6,17 +6,18 @@ include(CheckCXXCompilerFlag)
 
 set(gristmill_levels_x86 avx2 avx512vnni)
 set(gristmill_levels_arm neon neon_dotprod neon_i8mm)
-if(MSVC)
-  set(gristmill_flags_avx2 /arch:AVX2)
-  set(gristmill_flags_avx512vnni /arch:AVX512)
-else()
-  set(gristmill_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
-  set(gristmill_flags_avx512vnni
-      ${gristmill_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512)
-  set(gristmill_flags_neon -march=armv8-a)
-  set(gristmill_flags_neon_dotprod -march=armv8.2-a+dotprod)
-  set(gristmill_flags_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
+if(MSVC AND CMAKE_CXX_COMPILER_ID STREQUAL "MSVC")
+  # Visual C++ knows neither the attributes nor the builtins that kernels are written with; clang-cl does.
+  set(gristmill_levels_x86 "")
+  set(gristmill_levels_arm "")
+  message(STATUS "gristmill: Visual C++ builds the scalar level alone; build with clang-cl for all levels")
 endif()
+set(gristmill_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
+set(gristmill_flags_avx512vnni
+    ${gristmill_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512)
+set(gristmill_flags_neon -march=armv8-a)
+set(gristmill_flags_neon_dotprod -march=armv8.2-a+dotprod)
+set(gristmill_flags_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
 
 function(gristmill_target_levels result)
   if(NOT GRISTMILL_ISA_LEVELS STREQUAL "native-architecture")
