@@ -8,6 +8,7 @@ run the same single layer. Without names all tables are printed.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -131,9 +132,8 @@ def linear_bars(seconds: float) -> list[Bar]:
         packed = kernels.PackedLinear(generator.integers(-127, 128, (m, k), np.int8))
         x = generator.integers(0, 256, (1, k), np.uint8)
         out = kernels.linear(x, packed, threads=1)
-        timing = interleave(
-            {"ours": lambda p=packed, a=x, o=out: kernels.linear(a, p, out=o, threads=1)}, seconds=seconds
-        )
+        call = functools.partial(kernels.linear, x, packed, out=out, threads=1)
+        timing = interleave({"ours": call}, seconds=seconds)
         level = next((name for name, size in caches.items() if m * k <= size), "DRAM")
         limit = next(read.gigabytes.best for read in bound.reads if read.memory == level)
         rate = m * k / timing["ours"].best / 1e9
