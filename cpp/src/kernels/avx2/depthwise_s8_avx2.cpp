@@ -6,102 +6,116 @@
 #include "depthwise_kernels.h"
 #include "epilogue_avx2.h"
 #include "kernels/depthwise_spans.h"
+#include "kernels/unroll.h"
 
 /// Exact int8 sums at the rate of the saturating instruction.
 ///
-/// vpmaddubsw adds two u8 x s8 products in 16 bits. A sum of such products over any set of taps lies in
-/// 255 * [sum of its negative weights, sum of its positive weights]: it fits if neither sum exceeds 128 in
-/// magnitude, and then so does each partial sum, whatever the source. So the weights are dealt to *bins* that
-/// keep this bound, two taps to an instruction; a bin is summed in 16 bits, and two bins at a time are
-/// widened and added by vpmaddwd with ones:
+/// vpmaddubsw adds two u8 x s8 products in 16 bits, which hold them whatever the source if the weights have
+/// opposite signs or |w0| + |w1| <= 128. So the taps are dealt to such *pairs* when the weights are packed,
+/// alone where they must, and two pairs are widened and added by vpmaddwd with ones:
 ///
-///     x0 x1 x2 ..  y0 y1 y2 ..  ->  x0 y0 x1 y1 ..  vpmaddubsw  w0 w1 w0 w1 ..     one pair of taps
-///     bin a0 a1 a2 ..  bin b0 b1 b2 ..  ->  a0 b0 a1 b1 ..  vpmaddwd  1 1 1 1 ..   s32
+///     x0 x1 x2 ..  y0 y1 y2 ..  ->  x0 y0 x1 y1 ..  vpmaddubsw  w0 w1 w0 w1 ..     a pair of taps
+///     pair a0 a1 a2 ..  b0 b1 b2 ..  ->  a0 b0 a1 b1 ..  vpmaddwd  1 1 1 1 ..      two pairs, s32
 ///
-/// A trained 3x3 kernel needs two or three bins, the worst one nine. Zero weights cost nothing.
-///
-/// Packed weights are 32-bit words: the number of bin couples, and for each the two numbers of pairs followed
-/// by the pairs.
+/// Zero weights cost nothing.
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kVectors = 2;
+constexpr int kVectors = 2;
 constexpr std::size_t kBlock = 32 * kVectors;
-constexpr int kBinLimit = 128;
+constexpr int kPairLimit = 128;
 
-struct Pair {
-  std::uint32_t tap[2];
-  std::uint32_t weights;  // w0, w1, w0, w1
-};
-
+/// Two pairs: taps a0 a1 and b0 b1.
 struct Couple {
-  std::uint32_t pairs[2];
+  std::uint32_t tap[4];
+  std::uint32_t weights[2];  // w0 w1 w0 w1 as bytes
 };
 
-/// Room for the last couple found empty, too.
-std::size_t packed_words(std::size_t taps) { return 1 + (taps + 3) + 3 * taps; }
+/// Packed weights of a channel.
+struct Packed {
+  std::uint64_t couples;
+  Couple couple[1];  // or more
+};
 
-std::size_t packed_s8_bytes(std::size_t taps) { return (packed_words(taps) * 4 + taps + 63) / 64 * 64; }
+std::size_t most_couples(std::size_t taps) { return (taps + 1) / 2; }
+
+std::size_t packed_s8_bytes(std::size_t taps) {
+  return (sizeof(std::uint64_t) + most_couples(taps) * sizeof(Couple) + taps + 63) / 64 * 64;
+}
 
 int magnitude(std::int8_t weight) { return weight < 0 ? -weight : weight; }
 
-/// Room of a bin for weights of each sign.
-struct Bin {
-  int room[2] = {kBinLimit, kBinLimit};
-
-  bool fits(std::int8_t weight) const { return magnitude(weight) <= room[weight < 0]; }
-  void add(std::int8_t weight) { room[weight < 0] -= magnitude(weight); }
-};
-
-/// The untaken tap of greatest weight that fits, or `taps`.
-std::size_t greatest_that_fits(const std::int8_t* weights, const std::uint8_t* taken, std::size_t taps,
-                               const Bin& bin) {
-  std::size_t best = taps;
-  for (std::size_t t = 0; t < taps; ++t) {
-    if (weights[t] == 0 || taken[t] || !bin.fits(weights[t])) continue;
-    if (best == taps || magnitude(weights[t]) > magnitude(weights[best])) best = t;
-  }
-  return best;
+bool may_pair(std::int8_t a, std::int8_t b) {
+  return (a < 0) != (b < 0) || magnitude(a) + magnitude(b) <= kPairLimit;
 }
 
-/// Deals what fits into a bin to pairs and returns their number.
-std::uint32_t fill_bin(const std::int8_t* weights, std::uint8_t* taken, std::size_t taps, Pair* pairs) {
-  Bin bin;
-  std::uint32_t dealt = 0;
-  for (;;) {
-    const std::size_t tap = greatest_that_fits(weights, taken, taps, bin);
-    if (tap == taps) return (dealt + 1) / 2;
-    bin.add(weights[tap]);
-    taken[tap] = 1;
-    Pair& pair = pairs[dealt / 2];
-    const auto byte = static_cast<std::uint32_t>(static_cast<std::uint8_t>(weights[tap]));
-    if (dealt % 2 == 0) pair = {{static_cast<std::uint32_t>(tap), static_cast<std::uint32_t>(tap)}, 0};
-    pair.tap[dealt % 2] = static_cast<std::uint32_t>(tap);
-    pair.weights |= byte * (dealt % 2 == 0 ? 0x00010001u : 0x01000100u);
-    ++dealt;
+/// Deals taps to pairs. Weights of opposite signs go together first, the greatest before others, which leaves
+/// the least of one sign to be matched with each other, the greatest with the least.
+class Dealer {
+ public:
+  Dealer(const std::int8_t* weights, std::size_t taps, std::uint8_t* taken)
+      : weights_(weights), taps_(taps), taken_(taken) {
+    for (std::size_t t = 0; t < taps; ++t) taken_[t] = weights_[t] == 0;
   }
+
+  /// The next pair; a tap alone has itself for a partner. False when all taps are dealt.
+  bool deal(std::size_t (&pair)[2]) {
+    pair[0] = find([](std::int8_t) { return true; }, [](int now, int best) { return now > best; });
+    if (pair[0] == taps_) return false;
+    taken_[pair[0]] = 1;
+    const std::int8_t first = weights_[pair[0]];
+    pair[1] = find([&](std::int8_t w) { return (w < 0) != (first < 0); },
+                   [](int now, int best) { return now > best; });
+    if (pair[1] == taps_)
+      pair[1] = find([&](std::int8_t w) { return may_pair(first, w); },
+                     [](int now, int best) { return now > best; });
+    if (pair[1] == taps_) pair[1] = pair[0];
+    taken_[pair[1]] = 1;
+    return true;
+  }
+
+ private:
+  template <class Fits, class Better>
+  std::size_t find(Fits fits, Better better) const {
+    std::size_t best = taps_;
+    for (std::size_t t = 0; t < taps_; ++t) {
+      if (taken_[t] || !fits(weights_[t])) continue;
+      if (best == taps_ || better(magnitude(weights_[t]), magnitude(weights_[best]))) best = t;
+    }
+    return best;
+  }
+
+  const std::int8_t* weights_;
+  std::size_t taps_;
+  std::uint8_t* taken_;
+};
+
+std::uint32_t pair_bytes(std::int8_t w0, std::int8_t w1) {
+  return 0x00010001u * static_cast<std::uint8_t>(w0) + 0x01000100u * static_cast<std::uint8_t>(w1);
 }
 
 void pack_s8(const std::int8_t* weights, std::size_t taps, void* packed) {
-  auto* words = static_cast<std::uint32_t*>(packed);
-  auto* taken = reinterpret_cast<std::uint8_t*>(words + packed_words(taps));
-  for (std::size_t t = 0; t < taps; ++t) taken[t] = 0;
-  std::uint32_t& couples = *words++;
-  for (couples = 0;; ++couples) {
-    auto* couple = reinterpret_cast<Couple*>(words);
-    auto* pairs = reinterpret_cast<Pair*>(words + 2);
-    for (std::uint32_t& count : couple->pairs) {
-      count = fill_bin(weights, taken, taps, pairs);
-      pairs += count;
-    }
-    if (couple->pairs[0] == 0) return;
-    words = reinterpret_cast<std::uint32_t*>(pairs);
+  auto& to = *static_cast<Packed*>(packed);
+  Dealer dealer(weights, taps, reinterpret_cast<std::uint8_t*>(to.couple + most_couples(taps)));
+  std::size_t pairs = 0, pair[2];
+  for (; dealer.deal(pair); ++pairs) {
+    Couple& couple = to.couple[pairs / 2];
+    const bool alone = pair[0] == pair[1];
+    if (pairs % 2 == 0) couple = {};
+    couple.tap[pairs % 2 * 2] = static_cast<std::uint32_t>(pair[0]);
+    couple.tap[pairs % 2 * 2 + 1] = static_cast<std::uint32_t>(pair[1]);
+    couple.weights[pairs % 2] = pair_bytes(weights[pair[0]], alone ? std::int8_t{0} : weights[pair[1]]);
   }
+  to.couples = (pairs + 1) / 2;
 }
 
 struct WholeLoads {
+  /// Loads once for all uses: unaligned loads are what limits the kernel, and the compiler would rather
+  /// repeat them as memory operands than spend a register.
   [[gnu::always_inline]] __m256i operator()(const std::uint8_t* p, std::size_t) const {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    asm("" : "+x"(loaded));
+    return loaded;
   }
 };
 
@@ -115,72 +129,80 @@ struct PartialLoads {
   }
 };
 
-/// Adds a bin's pairs to the 16-bit sums and returns the end of the pairs.
-template <class Load>
-[[gnu::always_inline]] inline const Pair* sum_bin(const std::uint8_t* source, const std::size_t* offset,
-                                                  const Pair* pair, std::uint32_t count, Load load,
-                                                  __m256i (&sum)[2 * kVectors]) {
-  for (const Pair* end = pair + count; pair != end; ++pair) {
-    const std::uint8_t *p = source + offset[pair->tap[0]], *q = source + offset[pair->tap[1]];
-    const __m256i weights = _mm256_set1_epi32(static_cast<int>(pair->weights));
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const __m256i x = load(p + 32 * v, 32 * v), y = load(q + 32 * v, 32 * v);
-      const __m256i low = _mm256_maddubs_epi16(_mm256_unpacklo_epi8(x, y), weights);
-      const __m256i high = _mm256_maddubs_epi16(_mm256_unpackhi_epi8(x, y), weights);
-      sum[2 * v] = _mm256_add_epi16(sum[2 * v], low);
-      sum[2 * v + 1] = _mm256_add_epi16(sum[2 * v + 1], high);
-    }
-  }
-  return pair;
-}
+/// The 16-bit sums of a pair of taps: of lanes 0-7 and 16-23, and of 8-15 and 24-31.
+struct PairSum {
+  __m256i low, high;
 
+  [[gnu::always_inline]] PairSum(__m256i x, __m256i y, __m256i weights)
+      : low(_mm256_maddubs_epi16(_mm256_unpacklo_epi8(x, y), weights)),
+        high(_mm256_maddubs_epi16(_mm256_unpackhi_epi8(x, y), weights)) {}
+};
+
+/// Sums of a block, bias included.
 template <class Load>
-[[gnu::always_inline]] inline void convolve_block(const DepthwiseJob& job, std::size_t lane,
-                                                  const EpilogueAvx2& epilogue, const OneChannelAvx2& channel,
-                                                  Load load, void* out, std::size_t index) {
+[[gnu::always_inline]] inline void convolve_block(const DepthwiseJob& job, std::size_t lane, __m256i bias,
+                                                  Load load, __m256i (&acc)[4 * kVectors]) {
   const std::uint8_t* source = static_cast<const std::uint8_t*>(job.source) + lane;
-  const auto* words = static_cast<const std::uint32_t*>(job.weights);
+  const std::size_t* offset = job.tap_offset;
+  const auto& packed = *static_cast<const Packed*>(job.weights);
   const __m256i ones = _mm256_set1_epi16(1);
-  __m256i acc[4 * kVectors] = {};
-  for (std::uint32_t couples = *words++; couples != 0; --couples) {
-    const auto* couple = reinterpret_cast<const Couple*>(words);
-    const auto* pair = reinterpret_cast<const Pair*>(words + 2);
-    __m256i a[2 * kVectors] = {}, b[2 * kVectors] = {};
-    pair = sum_bin(source, job.tap_offset, pair, couple->pairs[0], load, a);
-    pair = sum_bin(source, job.tap_offset, pair, couple->pairs[1], load, b);
-    words = reinterpret_cast<const std::uint32_t*>(pair);
-    for (std::size_t i = 0; i < 2 * kVectors; ++i) {
-      const __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(a[i], b[i]), ones);
-      const __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(a[i], b[i]), ones);
-      acc[2 * i] = _mm256_add_epi32(acc[2 * i], low);
-      acc[2 * i + 1] = _mm256_add_epi32(acc[2 * i + 1], high);
-    }
+  unroll<4 * kVectors>([&](auto i) GRISTMILL_INLINE { acc[i] = bias; });
+  for (const Couple *couple = packed.couple, *end = couple + packed.couples; couple != end; ++couple) {
+    const std::uint8_t* p[4];
+    unroll<4>([&](auto i) GRISTMILL_INLINE { p[i] = source + offset[couple->tap[i]]; });
+    const __m256i a_weights = _mm256_set1_epi32(static_cast<int>(couple->weights[0]));
+    const __m256i b_weights = _mm256_set1_epi32(static_cast<int>(couple->weights[1]));
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      const PairSum a(load(p[0] + 32 * v, 32 * v), load(p[1] + 32 * v, 32 * v), a_weights);
+      const PairSum b(load(p[2] + 32 * v, 32 * v), load(p[3] + 32 * v, 32 * v), b_weights);
+      const auto add = [&](auto i, __m256i words) GRISTMILL_INLINE {
+        acc[4 * v + i] = _mm256_add_epi32(acc[4 * v + i], _mm256_madd_epi16(words, ones));
+      };
+      add(Index<0>{}, _mm256_unpacklo_epi16(a.low, b.low));
+      add(Index<1>{}, _mm256_unpackhi_epi16(a.low, b.low));
+      add(Index<2>{}, _mm256_unpacklo_epi16(a.high, b.high));
+      add(Index<3>{}, _mm256_unpackhi_epi16(a.high, b.high));
+    });
   }
-  for (std::size_t v = 0; v < kVectors; ++v)
-    epilogue.store_unpacked(acc + 4 * v, channel, out, index + 32 * v);
 }
 
-template <std::size_t kElementBytes>
-void convolve(const DepthwiseJob& job) {
-  const auto& constants = *static_cast<const EpilogueS8*>(job.epilogue);
-  const EpilogueAvx2 epilogue(constants);
-  const OneChannelAvx2 channel(constants, 0);
+/// finish(acc, out, index) sends a block through the epilogue.
+template <std::size_t kElementBytes, class Finish>
+void convolve(const DepthwiseJob& job, Finish finish) {
+  const __m256i bias = _mm256_set1_epi32(static_cast<const EpilogueS8*>(job.epilogue)->bias[0]);
   for_each_span<kBlock, kElementBytes>(job, [&](std::size_t lane, std::size_t count, void* out) {
-    if (count < kBlock && job.readable_slack < kBlock - 1)
-      return convolve_block(job, lane, epilogue, channel, PartialLoads{count}, out, 0);
-    std::size_t i = 0;
-    for (; i + kBlock <= count; i += kBlock)
-      convolve_block(job, lane + i, epilogue, channel, WholeLoads{}, out, i);
-    if (i == count) return;
-    const std::size_t last = count < kBlock ? 0 : count - kBlock;
-    convolve_block(job, lane + last, epilogue, channel, WholeLoads{}, out, last);
+    __m256i acc[4 * kVectors];
+    if (count < kBlock && job.readable_slack < kBlock - 1) {
+      convolve_block(job, lane, bias, PartialLoads{count}, acc);
+      return finish(acc, out, std::size_t{0});
+    }
+    for (std::size_t i = 0; i < count; i += kBlock) {
+      const std::size_t at = i + kBlock <= count || count < kBlock ? i : count - kBlock;
+      convolve_block(job, lane + at, bias, WholeLoads{}, acc);
+      finish(acc, out, at);
+    }
   });
 }
 
 void depthwise_s8(const DepthwiseJob& job) {
-  const OutputType type = static_cast<const EpilogueS8*>(job.epilogue)->type;
-  if (type == OutputType::u8 || type == OutputType::s8) return convolve<1>(job);
-  convolve<4>(job);
+  const auto& constants = *static_cast<const EpilogueS8*>(job.epilogue);
+  if (UnpackedBytesAvx2::applies(constants)) {
+    const UnpackedBytesAvx2 bytes(constants);
+    return convolve<1>(job, [&](const __m256i* acc, void* out, std::size_t index) GRISTMILL_INLINE {
+      auto* to = static_cast<std::uint8_t*>(out) + index;
+      unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 32 * v), bytes(acc + 4 * v));
+      });
+    });
+  }
+  const EpilogueAvx2 epilogue(constants);
+  OneChannelAvx2 channel(constants, 0);
+  channel.bias_all = _mm256_setzero_si256();  // added already
+  const auto store = [&](const __m256i* acc, void* out, std::size_t index) {
+    unroll<kVectors>([&](auto v) { epilogue.store_unpacked(acc + 4 * v, channel, out, index + 32 * v); });
+  };
+  const bool is_byte = constants.type == OutputType::u8 || constants.type == OutputType::s8;
+  return is_byte ? convolve<1>(job, store) : convolve<4>(job, store);
 }
 
 }  // namespace

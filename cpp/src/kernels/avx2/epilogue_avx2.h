@@ -138,22 +138,10 @@ class EpilogueAvx2 {
   ///     acc[0]: 0-3 | 16-19    acc[1]: 4-7 | 20-23    acc[2]: 8-11 | 24-27    acc[3]: 12-15 | 28-31
   [[gnu::always_inline]] void store_unpacked(const __m256i* acc, const OneChannelAvx2& channel, void* out,
                                              std::size_t index) const {
-    if (type_ == OutputType::u8 || type_ == OutputType::s8) {
-      __m256i q[4];
-      for (int n = 0; n < 4; ++n) q[n] = _mm256_cvtps_epi32(clamped(acc[n], channel, n));
-      const __m256i low_byte = _mm256_set1_epi16(0xff);
-      for (int n = 0; n < 4; n += 2) {
-        q[n] = _mm256_add_epi16(_mm256_packs_epi32(q[n], q[n + 1]), zero_point_);
-        q[n] = _mm256_and_si256(q[n], low_byte);
-      }
-      auto* to = reinterpret_cast<__m256i*>(static_cast<std::uint8_t*>(out) + index);
-      _mm256_storeu_si256(to, _mm256_packus_epi16(q[0], q[2]));
-    } else {
-      const __m256i in_order[4] = {
-          _mm256_permute2x128_si256(acc[0], acc[1], 0x20), _mm256_permute2x128_si256(acc[2], acc[3], 0x20),
-          _mm256_permute2x128_si256(acc[0], acc[1], 0x31), _mm256_permute2x128_si256(acc[2], acc[3], 0x31)};
-      store<4>(in_order, channel, out, index, 32);
-    }
+    const __m256i in_order[4] = {
+        _mm256_permute2x128_si256(acc[0], acc[1], 0x20), _mm256_permute2x128_si256(acc[2], acc[3], 0x20),
+        _mm256_permute2x128_si256(acc[0], acc[1], 0x31), _mm256_permute2x128_si256(acc[2], acc[3], 0x31)};
+    store<4>(in_order, channel, out, index, 32);
   }
 
  private:
@@ -174,6 +162,43 @@ class EpilogueAvx2 {
   __m256 low_, high_;
   __m256i zero_point_;
   OutputType type_;
+};
+
+/// The same in fewer instructions for bytes of one channel, for accumulators that include the bias and are in
+/// the order that unpacking bytes leaves them in.
+///
+/// Rounding is monotonic, so clamping commutes with it: the saturation of the narrowing instructions and a
+/// clamp of bytes replace the one of floats. That holds while f32(t) * scale fits 32 bits.
+class UnpackedBytesAvx2 {
+ public:
+  static bool applies(const EpilogueS8& epilogue) {
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f;
+  }
+
+  [[gnu::always_inline]] explicit UnpackedBytesAvx2(const EpilogueS8& epilogue)
+      : scale_(_mm256_set1_ps(epilogue.scale[0])) {
+    const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
+    const int zero_point = epilogue.zero_point + shift;
+    zero_point_ = _mm256_set1_epi16(static_cast<std::int16_t>(zero_point));
+    low_ = _mm256_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
+    high_ = _mm256_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
+    flip_ = _mm256_set1_epi8(static_cast<char>(shift));
+  }
+
+  /// The 32 bytes in order.
+  [[gnu::always_inline]] __m256i operator()(const __m256i* acc) const {
+    const auto scaled = [&](int n) GRISTMILL_INLINE {
+      return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[n]), scale_));
+    };
+    const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(scaled(0), scaled(1)), zero_point_);
+    const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(scaled(2), scaled(3)), zero_point_);
+    const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(low, high), low_);
+    return _mm256_xor_si256(_mm256_min_epu8(bytes, high_), flip_);
+  }
+
+ private:
+  __m256 scale_;
+  __m256i zero_point_, low_, high_, flip_;
 };
 
 }  // namespace
