@@ -270,12 +270,13 @@ class DenseF32 {
   explicit DenseF32(const DenseJob& job) : job_(job) {}
 
   void run() {
-    const bool reused = job_.rows > kRowBlock;
-    const std::size_t depth =
-        reused && job_.k != 0 ? blocks_of(job_.k, blocks_of(job_.k, Level::kDepth)) : job_.k;
+    // One block of rows reads its operands once: there is nothing to keep in a cache.
+    const bool once = job_.rows <= kRowBlock;
+    const std::size_t slices = once || job_.k == 0 ? 1 : blocks_of(job_.k, Level::kDepth);
+    const std::size_t depth = blocks_of(job_.k, slices);
     const std::size_t chunk = kChunkBytes / ((depth + 1) * sizeof(float));
-    const std::size_t rows = (chunk / kRowBlock + 1) * kRowBlock,
-                      lanes = (chunk / kLaneBlock + 1) * kLaneBlock;
+    const std::size_t rows = (chunk / kRowBlock + 1) * kRowBlock;
+    const std::size_t lanes = once ? job_.lanes : (chunk / kLaneBlock + 1) * kLaneBlock;
     for (std::size_t row = 0; row < job_.rows; row += rows) {
       for (std::size_t lane = 0; lane < job_.lanes; lane += lanes) {
         begin_ = 0;
