@@ -4,10 +4,6 @@
 namespace gristmill {
 namespace {
 
-/// Eight lanes: the 16 accumulators, the rows and a pair of lanes leave registers to load ahead. Twelve
-/// spill.
-constexpr std::size_t kLanes = 8;
-
 /// V vectors of lanes (or rows) in groups g and g + 1 of four K become 2V pairs of them in eight K:
 ///
 ///     g      a0..3 | b0..3 | c0..3 | d0..3        zip1   a0..3 a4..7 | b0..3 b4..7
@@ -46,7 +42,7 @@ template <int P, int N>
 template <int P, int N>
 void smmla_tile(const std::int8_t* broadcast, const std::int8_t* lane, std::size_t groups,
                 std::int32_t* sums) {
-  constexpr std::size_t kRowStep = 4 * kSdotRows, kLaneStep = 4 * kLanes;
+  constexpr std::size_t kRowStep = 4 * kSdotRows, kLaneStep = 4 * kSdotLanes;
   int32x4_t acc[P][2 * N];
   unroll<2 * P * N>([&](auto i) GRISTMILL_INLINE { acc[i / (2 * N)][i % (2 * N)] = vdupq_n_s32(0); });
   for (; groups >= 2; groups -= 2, broadcast += 2 * kRowStep, lane += 2 * kLaneStep) {
@@ -59,22 +55,47 @@ void smmla_tile(const std::int8_t* broadcast, const std::int8_t* lane, std::size
   unroll<P>([&](auto p) GRISTMILL_INLINE {
     unroll<N>([&](auto n) GRISTMILL_INLINE {
       const int64x2_t a = vreinterpretq_s64_s32(acc[p][2 * n]), b = vreinterpretq_s64_s32(acc[p][2 * n + 1]);
-      vst1q_s32(sums + kLanes * (2 * p) + 4 * n, vreinterpretq_s32_s64(vzip1q_s64(a, b)));
-      vst1q_s32(sums + kLanes * (2 * p + 1) + 4 * n, vreinterpretq_s32_s64(vzip2q_s64(a, b)));
+      vst1q_s32(sums + kSdotLanes * (2 * p) + 4 * n, vreinterpretq_s32_s64(vzip1q_s64(a, b)));
+      vst1q_s32(sums + kSdotLanes * (2 * p + 1) + 4 * n, vreinterpretq_s32_s64(vzip2q_s64(a, b)));
     });
   });
 }
 
+/// Eight lanes, then the others: 16 sums, the rows and a pair of lanes leave registers to load ahead. The
+/// sums of more lanes would spill.
+template <int P, int N>
+void split_tile(const std::int8_t* broadcast, const std::int8_t* lane, std::size_t groups,
+                std::int32_t* sums) {
+  smmla_tile<P, 2>(broadcast, lane, groups, sums);
+  smmla_tile<P, N - 2>(broadcast, lane + 32, groups, sums + 8);
+}
+
 /// R rows of N vectors. Up to three rows SDOT is faster, because smmla pays for pairing the groups.
 template <int R, int N>
-constexpr TileS8Neon kTile = R <= 3 ? sdot_tile<kLanes, R, N> : smmla_tile<(R + 1) / 2, N>;
+constexpr TileS8Neon choose_tile() {
+  if constexpr (R <= 3) {
+    return sdot_tile<R, N>;
+  } else if constexpr (N <= 2) {
+    return smmla_tile<(R + 1) / 2, N>;
+  } else {
+    return split_tile<(R + 1) / 2, N>;
+  }
+}
+
+template <int R, int N>
+constexpr TileS8Neon kTile = choose_tile<R, N>();
 
 struct Level {
-  static constexpr std::size_t kRowBlock = kSdotRows, kLaneBlock = kLanes;
+  static constexpr std::size_t kRowBlock = kSdotRows, kLaneBlock = kSdotLanes;
   static constexpr TileS8Neon kTiles[kRowBlock][kLaneBlock / 4] = {
-      {kTile<1, 1>, kTile<1, 2>}, {kTile<2, 1>, kTile<2, 2>}, {kTile<3, 1>, kTile<3, 2>},
-      {kTile<4, 1>, kTile<4, 2>}, {kTile<5, 1>, kTile<5, 2>}, {kTile<6, 1>, kTile<6, 2>},
-      {kTile<7, 1>, kTile<7, 2>}, {kTile<8, 1>, kTile<8, 2>}};
+      {kTile<1, 1>, kTile<1, 2>, kTile<1, 3>, kTile<1, 4>},
+      {kTile<2, 1>, kTile<2, 2>, kTile<2, 3>, kTile<2, 4>},
+      {kTile<3, 1>, kTile<3, 2>, kTile<3, 3>, kTile<3, 4>},
+      {kTile<4, 1>, kTile<4, 2>, kTile<4, 3>, kTile<4, 4>},
+      {kTile<5, 1>, kTile<5, 2>, kTile<5, 3>, kTile<5, 4>},
+      {kTile<6, 1>, kTile<6, 2>, kTile<6, 3>, kTile<6, 4>},
+      {kTile<7, 1>, kTile<7, 2>, kTile<7, 3>, kTile<7, 4>},
+      {kTile<8, 1>, kTile<8, 2>, kTile<8, 3>, kTile<8, 4>}};
 };
 
 }  // namespace
