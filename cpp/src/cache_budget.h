@@ -18,4 +18,8 @@ inline std::size_t panel_budget() {
   return bytes;
 }
 
+/// The same for f32 kernels, which slice K themselves. Their panels may outgrow the cache: deep weights are
+/// then read less often, and by several lane blocks at a time.
+inline std::size_t panel_budget_f32() { return 4 * panel_budget(); }
+
 }  // namespace gristmill

@@ -31,8 +31,7 @@ struct DenseConv {
 
 void choose_tiles(DenseConv& dense, std::size_t images) {
   const std::size_t blocks = ceil_div(dense.positions(), dense.lane_block);
-  // f32 kernels slice K themselves: their panels may outgrow the cache, and deep weights are read less often.
-  const std::size_t budget = dense.weights.is_f32() ? 4 * panel_budget() : panel_budget();
+  const std::size_t budget = dense.weights.is_f32() ? panel_budget_f32() : panel_budget();
   const std::size_t most = std::max<std::size_t>(budget / dense.block_bytes, 1);
   const std::size_t planes = images * dense.weights.groups();
   const std::size_t threads = worker_count(planes * blocks * dense.weights.rows(), dense.conv.threads);

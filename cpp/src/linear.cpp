@@ -41,7 +41,8 @@ void choose_tiles(LinearCall& call, int threads) {
   const std::size_t lane_block = call.weights.block();
   const std::size_t lane_blocks = ceil_div(call.weights.rows(), lane_block);
   const auto tiles_of = [&](std::size_t blocks, std::size_t block) {
-    const std::size_t fitting = panel_budget() / std::max<std::size_t>(block * call.depth_bytes, 1);
+    const std::size_t budget = call.weights.is_f32() ? panel_budget_f32() : panel_budget();
+    const std::size_t fitting = budget / std::max<std::size_t>(block * call.depth_bytes, 1);
     return ceil_div(blocks, std::max<std::size_t>(fitting, 1));
   };
   std::size_t row_tiles = tiles_of(row_blocks, call.row_block);
