@@ -66,8 +66,9 @@ struct EpilogueCase {
 EpilogueCase random_epilogue(Random& random, OutputType type) {
   EpilogueCase epilogue{};
   epilogue.type = type;
-  epilogue.bias = static_cast<std::int32_t>(random.integer(-100000, 100000));
-  epilogue.scale = static_cast<float>(std::exp2(-12.0 * random.unit()));
+  const std::int64_t most = up_to(random, 7) == 0 ? std::int64_t{1} << 30 : 100000;
+  epilogue.bias = static_cast<std::int32_t>(random.integer(-most, most));
+  epilogue.scale = static_cast<float>(std::exp2(3.0 - 15.0 * random.unit()));
   const int least = type == OutputType::s8 ? -128 : 0;
   epilogue.zero_point = static_cast<std::int32_t>(least + random.integer(0, 255));
   epilogue.low = static_cast<float>(least - epilogue.zero_point);
