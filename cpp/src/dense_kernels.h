@@ -10,21 +10,22 @@
 /// Both uses of a dense kernel multiply a *broadcast* operand by a *lane* operand, and differ only in which
 /// is the weights:
 ///
-///                   broadcast operand [rows]     lane operand [lanes]      output
-///     convolution   weights, packed once         quad panel of pixels      Y[m][p]   planes,  channel axis =
-///     rows linear        activations, packed per call weights, packed once      Y[n][m]   batch,   channel
-///     axis = lanes
+///                   broadcast operand [rows]        lane operand [lanes]       output
+///     convolution   weights, packed once            quad panel of pixels       Y[m][p]: channels in rows
+///     linear        activations, packed per call    weights, packed once       Y[n][m]: channels in lanes
 ///
 /// Storage of both int8 operands is in groups of four K:
 ///
 ///     broadcast  [row blocks][ceil(K/4)][row_block][4]     rows of the last block beyond M are zero
-///     lane       [lane blocks][ceil(K/4)][lane_block][4]
+///     lane       [lane blocks][ceil(K/4)][lane_block][4]   lanes of the last block beyond P hold anything
 ///
+/// where the weights of K beyond the last are zero and the activations there anything,
 /// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block].
 namespace gristmill {
 
-/// One call multiplies `row_blocks` row blocks by `lane_blocks` lane blocks. Row and lane counts need not
-/// fill the blocks.
+/// One call multiplies whole row blocks by whole lane blocks, which `rows` and `lanes` need not fill:
+/// operands are read block by block, and of the output exactly the valid elements are written. int8 sums that
+/// leave s32 wrap; drivers bound K so that none does.
 struct DenseJob {
   const void* broadcast;
   const void* lane;

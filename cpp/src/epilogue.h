@@ -9,9 +9,12 @@
 /// int8 kernels compute, for accumulator acc of output channel c, in exactly this order (see
 /// gristmill/quantize.h):
 ///
-///     t = acc + bias[c]                                  int32; zero points of the activations are folded
-///     into bias v = f32(t) * scale[c]                              one multiply s32  -> t f32  -> min(max(v,
-///     low), high) u8/s8-> q = rne(min(max(v, low), high)) + zero_point
+///     t = acc + bias[c]          s32, wrapping; zero points of the activations are folded into bias
+///     v = f32(t) * scale[c]      one multiplication, not fused with anything
+///
+///     s32      t
+///     f32      min(max(v, low), high)                        the bound where both are zeros
+///     u8, s8   rne(min(max(v, low), high)) + zero_point
 ///
 /// low and high hold both the saturation bounds (qmin - zero_point, qmax - zero_point) and a clamp activation
 /// (relu, relu6), whichever is tighter. f32 kernels compute v = acc + bias[c] and then clamp. Activations by
