@@ -29,24 +29,35 @@ struct DenseConv {
   std::size_t positions() const { return conv.layout.positions(); }
 };
 
+/// Lane blocks of a tile such that threads finish together: the time is that of the thread with most tiles.
+std::size_t balance(std::size_t most, std::size_t least, std::size_t blocks, std::size_t planes,
+                    std::size_t threads) {
+  const auto time = [&](std::size_t size) {
+    return ceil_div(planes * ceil_div(blocks, size), threads) * size;
+  };
+  std::size_t best = most;
+  for (std::size_t size = most; size >= least; --size)
+    if (time(size) < time(best)) best = size;
+  return best;
+}
+
 void choose_tiles(DenseConv& dense, std::size_t images) {
   const std::size_t blocks = ceil_div(dense.positions(), dense.lane_block);
-  const std::size_t budget = dense.weights.is_f32() ? panel_budget_f32() : panel_budget();
-  const std::size_t most = std::max<std::size_t>(budget / dense.block_bytes, 1);
+  const std::size_t most = std::clamp<std::size_t>(panel_budget() / dense.block_bytes, 1, blocks);
   const std::size_t planes = images * dense.weights.groups();
-  const std::size_t threads = worker_count(planes * blocks * dense.weights.rows(), dense.conv.threads);
-  std::size_t tiles = ceil_div(blocks, most);
-  if (threads > 1) {
-    // A tile per thread and some more for balance, unless that leaves less than 64 lanes to a tile.
-    const std::size_t wanted = ceil_div(4 * threads, planes);
-    const std::size_t smallest = ceil_div(64, dense.lane_block);
-    tiles = std::clamp(wanted, tiles, std::max(tiles, blocks / smallest));
-  }
-  dense.tile_blocks = ceil_div(blocks, std::max<std::size_t>(tiles, 1));
-  dense.tiles = ceil_div(blocks, dense.tile_blocks);
   const std::size_t row_blocks = ceil_div(dense.weights.rows(), dense.weights.block());
-  const std::size_t parts =
-      threads > 1 && planes * dense.tiles < 2 * threads ? ceil_div(2 * threads, planes * dense.tiles) : 1;
+  const std::size_t threads = worker_count(planes * blocks * row_blocks, dense.conv.threads);
+  if (threads == 1) {
+    dense.tile_blocks = ceil_div(blocks, ceil_div(blocks, most));
+  } else {
+    // Some tiles for each thread, unless that leaves less than 64 lanes to a tile.
+    const std::size_t least = std::min(ceil_div(64, dense.lane_block), most);
+    const std::size_t wanted = std::max<std::size_t>(blocks * planes / (4 * threads), 1);
+    dense.tile_blocks = balance(std::clamp(wanted, least, most), least, blocks, planes, threads);
+  }
+  dense.tiles = ceil_div(blocks, dense.tile_blocks);
+  const std::size_t tiles = planes * dense.tiles;
+  const std::size_t parts = threads > 1 && tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
   const std::size_t task_blocks = ceil_div(row_blocks, std::min(parts, row_blocks));
   dense.task_rows = task_blocks * dense.weights.block();
   dense.row_tasks = ceil_div(row_blocks, task_blocks);

@@ -1,118 +1,203 @@
-#include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "gristmill/conv.h"
+#include "gristmill/error.h"
+#include "gristmill/workspace.h"
+#include "guarded_buffer.h"
 #include "harness.h"
 
 using namespace gristmill;
-using harness::Random;
+using namespace harness;
 
 namespace {
 
-/// A convolution drawn at random, depthwise ones among them, and what its definition makes of it.
-struct ConvCase {
-  std::size_t batch, groups, in, out, kernel_h, kernel_w, height, width;
+/// A convolution with everything that may vary.
+struct Case {
+  std::array<std::size_t, 4> weight_shape;
   ConvAttributes attributes;
-  DType input;
+  std::size_t batch, height, width;
+  DType type;
   std::int32_t zero_point;
-  std::vector<std::int8_t> w;
-  std::vector<std::uint8_t> x;
-  std::vector<std::int32_t> bias;
-  std::vector<float> scale;
 
-  explicit ConvCase(Random& random) {
-    const auto pick = [&](std::int64_t low, std::int64_t high) {
-      return static_cast<std::size_t>(random.integer(low, high));
-    };
-    const bool depthwise = pick(0, 3) == 0;
-    batch = pick(1, 2), groups = depthwise ? pick(2, 9) : pick(0, 3) == 0 ? 2 : 1;
-    in = depthwise ? 1 : pick(1, 24), out = depthwise ? pick(1, 2) : pick(1, 24);
-    kernel_h = pick(1, 4), kernel_w = pick(0, 1) == 0 ? kernel_h : pick(1, 5);
-    const auto small = [&](std::int64_t high) { return random.integer(1, high); };
-    attributes = {small(2),     small(3),     small(2),
-                  small(2),     small(3) - 1, small(3) - 1,
-                  small(3) - 1, small(3) - 1, static_cast<std::int64_t>(groups)};
-    height = pick(1, 12) + (kernel_h - 1) * attributes.dilation_h;
-    width = pick(1, 20) + (kernel_w - 1) * attributes.dilation_w;
-    input = pick(0, 1) == 0 ? DType::u8 : DType::s8;
-    zero_point = static_cast<std::int32_t>(pick(0, 255)) - (input == DType::u8 ? 0 : 128);
-    w.resize(groups * out * in * kernel_h * kernel_w);
-    for (auto& v : w)
-      v = static_cast<std::int8_t>(std::clamp<std::int64_t>(random.integer(-150, 150), -127, 127));
-    x.resize(batch * groups * in * height * width);
-    for (auto& v : x)
-      v = static_cast<std::uint8_t>(std::clamp<std::int64_t>(random.integer(-64, 319), 0, 255));
-    bias.resize(channels());
-    for (auto& v : bias) v = static_cast<std::int32_t>(random.integer(-5000, 5000));
-    scale.resize(channels());
-    for (auto& v : scale)
-      v = static_cast<float>((random.unit() + 0.2) / (60.0 * std::sqrt(double(in * kernel_h * kernel_w))));
+  std::size_t channels() const { return weight_shape[1] * static_cast<std::size_t>(attributes.groups); }
+  std::size_t weight_count() const {
+    return weight_shape[0] * weight_shape[1] * weight_shape[2] * weight_shape[3];
   }
-
-  std::size_t channels() const { return groups * out; }
-  int value(std::size_t i) const { return input == DType::u8 ? x[i] : static_cast<std::int8_t>(x[i]); }
-
-  std::vector<std::int32_t> sums(std::size_t rows, std::size_t columns) const {
-    std::vector<std::int32_t> y;
-    for (std::size_t n = 0; n < batch; ++n)
-      for (std::size_t m = 0; m < channels(); ++m)
-        for (std::size_t oh = 0; oh < rows; ++oh)
-          for (std::size_t ow = 0; ow < columns; ++ow) y.push_back(sum_at(n, m, oh, ow));
-    return y;
-  }
-
-  std::int32_t sum_at(std::size_t n, std::size_t m, std::size_t oh, std::size_t ow) const {
-    std::int64_t sum = bias[m];
-    for (std::size_t c = 0; c < in; ++c)
-      for (std::size_t kh = 0; kh < kernel_h; ++kh)
-        for (std::size_t kw = 0; kw < kernel_w; ++kw) {
-          const auto at = [](std::size_t o, std::int64_t stride, std::size_t k, std::int64_t dilation,
-                             std::int64_t pad) {
-            return static_cast<std::int64_t>(o) * stride + static_cast<std::int64_t>(k) * dilation - pad;
-          };
-          const auto ih = at(oh, attributes.stride_h, kh, attributes.dilation_h, attributes.pad_top);
-          const auto iw = at(ow, attributes.stride_w, kw, attributes.dilation_w, attributes.pad_left);
-          if (ih < 0 || iw < 0 || ih >= std::int64_t(height) || iw >= std::int64_t(width)) continue;
-          const std::size_t plane = n * groups * in + m / out * in + c;
-          const int v = value((plane * height + std::size_t(ih)) * width + std::size_t(iw)) - zero_point;
-          sum += std::int64_t{w[((m * in + c) * kernel_h + kh) * kernel_w + kw]} * v;
-        }
-    return static_cast<std::int32_t>(sum);
-  }
+  std::size_t input_count() const { return batch * channels() * height * width; }
 };
+
+Case random_case(Random& random, DType type) {
+  const auto pick = [&](std::int64_t low, std::int64_t high) { return random.integer(low, high); };
+  const auto size = [&](std::int64_t low, std::int64_t high) {
+    return static_cast<std::size_t>(random.integer(low, high));
+  };
+  Case c{};
+  ConvAttributes& a = c.attributes;
+  a.groups = pick(0, 2) == 0 ? pick(1, 5) : 1;
+  const bool pointwise = pick(0, 2) == 0;
+  c.weight_shape = {static_cast<std::size_t>(a.groups) * size(1, 9), pick(0, 3) == 0 ? 1 : size(1, 12),
+                    pointwise ? 1 : size(1, 4), pointwise ? 1 : size(1, 4)};
+  a.stride_h = pick(1, 3);
+  a.stride_w = pick(1, 3);
+  a.dilation_h = pick(1, 3);
+  a.dilation_w = pick(1, 3);
+  if (pick(0, 1) == 0) {
+    a.pad_top = pick(0, 3);
+    a.pad_left = pick(0, 3);
+    a.pad_bottom = pick(0, 3);
+    a.pad_right = pick(0, 3);
+  }
+  c.batch = size(1, 3);
+  c.height = static_cast<std::size_t>(a.dilation_h) * (c.weight_shape[2] - 1) + size(1, 14);
+  c.width = static_cast<std::size_t>(a.dilation_w) * (c.weight_shape[3] - 1) + size(1, 14);
+  c.type = type;
+  c.zero_point =
+      type == DType::f32 ? 0 : static_cast<std::int32_t>(type == DType::u8 ? pick(0, 255) : pick(-128, 127));
+  return c;
+}
+
+/// The definition, in the type of Sum.
+template <class Sum, class X, class W>
+std::vector<Sum> convolve(const Case& c, const X* x, const W* w, std::size_t rows, std::size_t columns) {
+  const ConvAttributes& a = c.attributes;
+  const std::size_t per_group = c.weight_shape[0] / static_cast<std::size_t>(a.groups);
+  const auto element = [&](std::size_t n, std::size_t channel, std::int64_t ih, std::int64_t iw) -> Sum {
+    if (ih < 0 || iw < 0 || ih >= static_cast<std::int64_t>(c.height) ||
+        iw >= static_cast<std::int64_t>(c.width))
+      return 0;
+    const std::size_t row = (n * c.channels() + channel) * c.height + static_cast<std::size_t>(ih);
+    return static_cast<Sum>(x[row * c.width + static_cast<std::size_t>(iw)]) - static_cast<Sum>(c.zero_point);
+  };
+  std::vector<Sum> out;
+  for (std::size_t n = 0; n < c.batch; ++n)
+    for (std::size_t m = 0; m < c.weight_shape[0]; ++m)
+      for (std::size_t oh = 0; oh < rows; ++oh)
+        for (std::size_t ow = 0; ow < columns; ++ow) {
+          Sum sum = 0;
+          const W* weight = w + m * c.weight_count() / c.weight_shape[0];
+          for (std::size_t k = 0; k < c.weight_shape[1]; ++k)
+            for (std::size_t kh = 0; kh < c.weight_shape[2]; ++kh)
+              for (std::size_t kw = 0; kw < c.weight_shape[3]; ++kw)
+                sum += static_cast<Sum>(*weight++) *
+                       element(n, m / per_group * c.weight_shape[1] + k,
+                               static_cast<std::int64_t>(oh) * a.stride_h +
+                                   static_cast<std::int64_t>(kh) * a.dilation_h - a.pad_top,
+                               static_cast<std::int64_t>(ow) * a.stride_w +
+                                   static_cast<std::int64_t>(kw) * a.dilation_w - a.pad_left);
+          out.push_back(sum);
+        }
+  return out;
+}
+
+std::string describe(const Case& c) {
+  std::string text;
+  for (std::size_t extent : c.weight_shape) text += std::to_string(extent) + "x";
+  return text + " on " + std::to_string(c.batch) + "x" + std::to_string(c.height) + "x" +
+         std::to_string(c.width);
+}
 
 }  // namespace
 
-ISA_TEST(conv_s8_equals_the_definition) {
-  Random random(17);
+ISA_TEST(conv_int8_reads_and_writes_only_its_arrays) {
+  Random random(31);
   Workspace workspace;
-  for (int round = 0; round < (harness::quick() ? 60 : 600); ++round) {
-    const ConvCase c(random);
-    const PackedConv packed(c.w.data(), {c.channels(), c.in, c.kernel_h, c.kernel_w}, c.attributes, isa);
+  for (int round = 0; round < (quick() ? 60 : 1500); ++round) {
+    const Case c = random_case(random, round % 2 == 0 ? DType::u8 : DType::s8);
+    const Edge edge = round % 4 < 2 ? Edge::high : Edge::low;
+    GuardedBuffer<std::uint8_t> x(c.input_count(), edge);
+    for (auto& byte : x.span()) byte = static_cast<std::uint8_t>(random.integer(0, 255));
+    GuardedBuffer<std::int8_t> w(c.weight_count(), edge);
+    for (auto& weight : w.span()) weight = static_cast<std::int8_t>(random.integer(-128 + round % 3, 127));
+    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
     const auto [rows, columns] = packed.output_size(c.height, c.width);
-    const auto sums = c.sums(rows, columns);
-    const ConvInput input{c.x.data(), c.input, c.batch, c.groups * c.in, c.height, c.width, c.zero_point};
-    const std::string label = "round " + std::to_string(round);
-    Epilogue epilogue;
-    epilogue.bias = c.bias;
-    std::vector<std::int32_t> y(sums.size());
-    conv2d(packed, input, OutputStage(epilogue, c.channels(), false), nullptr, y.data(), 1 + round % 2,
-           workspace);
-    CHECK_SAME(std::span<const std::int32_t>(y), std::span<const std::int32_t>(sums), label);
-    epilogue.output = DType::u8;
-    epilogue.scale = c.scale;
-    epilogue.zero_point = 100;
-    std::vector<std::uint8_t> q(sums.size()), expected(sums.size());
-    for (std::size_t i = 0; i < sums.size(); ++i) {
-      const float v = static_cast<float>(sums[i]) * c.scale[i / (rows * columns) % c.channels()];
-      expected[i] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(v), -100.0f, 155.0f) + 100.0f);
-    }
-    conv2d(packed, input, OutputStage(epilogue, c.channels(), false), nullptr, q.data(), 1, workspace);
-    CHECK_SAME(std::span<const std::uint8_t>(q), std::span<const std::uint8_t>(expected),
-               label + " in bytes");
+    const auto expected = c.type == DType::u8
+                              ? convolve<std::int32_t>(c, x.data(), w.data(), rows, columns)
+                              : convolve<std::int32_t>(c, reinterpret_cast<const std::int8_t*>(x.data()),
+                                                       w.data(), rows, columns);
+    GuardedBuffer<std::int32_t> out(expected.size(), edge);
+    const OutputStage stage(Epilogue{}, c.weight_shape[0], false);
+    conv2d(packed, {x.data(), c.type, c.batch, c.channels(), c.height, c.width, c.zero_point}, stage, nullptr,
+           out.data(), 1 + round % 3, workspace);
+    CHECK_SAME(out.view(), std::span<const std::int32_t>(expected), describe(c));
   }
+}
+
+ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
+  Random random(32);
+  Workspace workspace;
+  for (int round = 0; round < (quick() ? 40 : 700); ++round) {
+    const Case c = random_case(random, DType::f32);
+    const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
+    GuardedBuffer<float> x(c.input_count(), edge), w(c.weight_count(), edge);
+    for (auto& value : x.span()) value = static_cast<float>(random.integer(-100, 100));
+    for (auto& value : w.span()) value = static_cast<float>(random.integer(-100, 100));
+    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+    const auto [rows, columns] = packed.output_size(c.height, c.width);
+    const auto expected = convolve<float>(c, x.data(), w.data(), rows, columns);  // whole numbers: exact
+    GuardedBuffer<float> out(expected.size(), edge);
+    Epilogue epilogue;
+    epilogue.output = DType::f32;
+    const OutputStage stage(epilogue, c.weight_shape[0], true);
+    conv2d(packed, {x.data(), c.type, c.batch, c.channels(), c.height, c.width}, stage, nullptr, out.data(),
+           1 + round % 3, workspace);
+    for (float& value : out.span()) value += 0.0f;  // -0 is as good as 0
+    CHECK_SAME(out.view(), std::span<const float>(expected), describe(c));
+  }
+}
+
+ISA_TEST(conv_passes_stay_inside_their_arrays) {
+  Random random(33);
+  Workspace workspace;
+  for (int round = 0; round < (quick() ? 20 : 200); ++round) {
+    const Case c = random_case(random, DType::u8);
+    const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
+    const std::vector<std::uint8_t> x(c.input_count(), 200);
+    const std::vector<std::int8_t> w(c.weight_count(), 3);
+    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+    const auto [rows, columns] = packed.output_size(c.height, c.width);
+    const std::size_t count = c.batch * c.weight_shape[0] * rows * columns;
+    GuardedBuffer<std::uint8_t> out(count, edge), residual(count, edge);
+    for (auto& byte : residual.span()) byte = static_cast<std::uint8_t>(random.integer(0, 255));
+    const float scale = 0.01f;
+    Epilogue epilogue;
+    epilogue.output = DType::u8;
+    epilogue.scale = {&scale, 1};
+    epilogue.output_scale = 0.1f;
+    epilogue.activation.kind = ActivationKind::hardswish;
+    epilogue.residual = ResidualAdd{DType::u8, {0.1f, 5}, {0.2f, 7}, {}};
+    const OutputStage stage(epilogue, c.weight_shape[0], false);
+    const ConvInput input{x.data(), c.type, c.batch, c.channels(), c.height, c.width, c.zero_point};
+    conv2d(packed, input, stage, residual.data(), out.data(), 1, workspace);
+    const std::vector<std::uint8_t> first(out.data(), out.data() + count);
+    conv2d(packed, input, stage, residual.data(), out.data(), 3, workspace);
+    CHECK_SAME(out.view(), std::span<const std::uint8_t>(first), describe(c));
+  }
+}
+
+TEST(conv_workspace_keeps_its_memory) {
+  const std::vector<std::uint8_t> x(8 * 30 * 30, 1);
+  const std::vector<std::int8_t> w(16 * 8 * 9, 1);
+  ConvAttributes attributes;
+  attributes.pad_top = attributes.pad_left = attributes.pad_bottom = attributes.pad_right = 1;
+  const PackedConv packed(w.data(), {16, 8, 3, 3}, attributes, active_isa());
+  const OutputStage stage(Epilogue{}, 16, false);
+  std::vector<std::int32_t> out(16 * 30 * 30);
+  Workspace workspace;
+  const auto run = [&] {
+    conv2d(packed, {x.data(), DType::u8, 1, 8, 30, 30}, stage, nullptr, out.data(), 1, workspace);
+  };
+  run();
+  const std::size_t bytes = workspace.bytes();
+  CHECK(bytes > 0);
+  run();
+  CHECK_EQ(workspace.bytes(), bytes);
+  CHECK_EQ(out[0], 8 * 4);
+  CHECK_EQ(out[31], 8 * 9);
+  workspace.trim(0);
+  CHECK_EQ(workspace.bytes(), std::size_t{0});
+  run();
+  CHECK_EQ(out[31], 8 * 9);
 }
