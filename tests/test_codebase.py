@@ -65,6 +65,15 @@ def test_examples_are_found() -> None:
     assert examples
 
 
+def test_bindings_release_the_lock_in_one_way() -> None:
+    folder = _ROOT / "cpp" / "bindings"
+    sources = [path for path in folder.iterdir() if path.suffix in {".cpp", ".h"}]
+    assert folder / "gil.h" in sources
+    others = re.compile(r"gil_scoped_release|PyEval_SaveThread|Py_BEGIN_ALLOW_THREADS")
+    users = [path.name for path in sources if others.search(path.read_text())]
+    assert users == ["gil.h"]
+
+
 @pytest.mark.parametrize(("source", "leaks"), [(_LEAKY, ["W gristmill::helper()"]), (_TIGHT, [])])
 def test_leaked_inline_functions_are_found(tmp_path: Path, source: str, leaks: list[str]) -> None:
     compiler = shutil.which("g++") or shutil.which("clang++")

@@ -3,6 +3,7 @@
 
 #include "array_views.h"
 #include "bindings.h"
+#include "gil.h"
 #include "gristmill/quantize.h"
 
 namespace py = pybind11;
@@ -116,7 +117,7 @@ py::array call_quantize(py::handle x, py::handle scale, py::handle zero_point, p
   const auto from = view_of<const float>(in);
   const auto to = view_of<std::uint8_t>(result);
   {
-    py::gil_scoped_release release;
+    const GilReleased released;
     quantize(from, params.view(), type, to, thread_count);
   }
   return result;
@@ -132,7 +133,7 @@ py::array call_dequantize(py::handle q, py::handle scale, py::handle zero_point,
   const auto from = view_of<const std::uint8_t>(in);
   const auto to = view_of<float>(result);
   {
-    py::gil_scoped_release release;
+    const GilReleased released;
     dequantize(from, params.view(), type, to, thread_count);
   }
   return result;
@@ -152,7 +153,7 @@ py::array call_requantize(py::handle acc, py::handle scale, py::handle zero_poin
   const auto to_real = view_of<float>(result);
   const auto to_byte = view_of<std::uint8_t>(result);
   {
-    py::gil_scoped_release release;
+    const GilReleased released;
     if (to_float)
       rescale(from, params.view(), to_real, thread_count);
     else
@@ -173,7 +174,7 @@ py::tuple call_min_max(py::handle x, py::handle axis, py::handle threads) {
   const std::span<float> lows(low.mutable_data(), count), highs(high.mutable_data(), count);
   const auto from = view_of<const float>(in);
   {
-    py::gil_scoped_release release;
+    const GilReleased released;
     min_max(from, along, lows, highs, thread_count);
   }
   return py::make_tuple(low, high);
