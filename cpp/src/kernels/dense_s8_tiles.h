@@ -221,20 +221,23 @@ class DenseS8 {
     }
   }
 
+  /// Works on copies, which stores of bytes cannot change.
   template <int R, int V>
-  [[gnu::always_inline]] static void store(const Tile& tile, const Vector (&sum)[R][V]) {
-    const typename Level::Epilogue epilogue(tile.epilogue);
+  [[gnu::always_inline]] static void store(const Tile& original, const Vector (&sum)[R][V]) {
+    const Tile tile = original;
+    const EpilogueS8 parameters = tile.epilogue;
+    const typename Level::Epilogue epilogue(parameters);
+    const auto store_row = [&](auto r, const auto& channels) GRISTMILL_INLINE {
+      epilogue.template store<V>(sum[r], channels, tile.out, tile.index + r * tile.out_stride, tile.lanes);
+    };
     if constexpr (axis == ChannelAxis::rows) {
       unroll<R>([&](auto r) GRISTMILL_INLINE {
-        if (r >= tile.rows) return;
-        const typename Level::OneChannel channel(tile.epilogue, tile.channel + r);
-        epilogue.template store<V>(sum[r], channel, tile.out, tile.index + r * tile.out_stride, tile.lanes);
+        if (r < tile.rows) store_row(r, typename Level::OneChannel(parameters, tile.channel + r));
       });
     } else {
-      const typename Level::template ManyChannels<V> channels(tile.epilogue, tile.channel, tile.lanes);
+      const typename Level::template ManyChannels<V> channels(parameters, tile.channel, tile.lanes);
       unroll<R>([&](auto r) GRISTMILL_INLINE {
-        if (r >= tile.rows) return;
-        epilogue.template store<V>(sum[r], channels, tile.out, tile.index + r * tile.out_stride, tile.lanes);
+        if (r < tile.rows) store_row(r, channels);
       });
     }
   }
