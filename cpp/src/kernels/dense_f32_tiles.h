@@ -120,9 +120,8 @@ struct Tiles {
     load_columns<G, T>(slice, 0, rows, sum);
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock)
       multiply_columns<G, T, false>(slice, broadcast, lane, sum);
-    }
     if (slice.depth != 0) multiply_columns<G, T, true>(slice, broadcast, lane, sum);
     store_columns<G, T>(slice, 0, rows, sum);
   }
@@ -134,6 +133,7 @@ struct Tiles {
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
     for (std::size_t k = slice.depth; k > S; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+      if constexpr (B == 1) prefetch_lanes(lane);
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
       if constexpr (S == 1)
         multiply_columns<1, 1, false>(slice, broadcast, lane + B * slice.lane_step, single);
@@ -143,6 +143,12 @@ struct Tiles {
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
       multiply_columns<1, 1, true>(slice, broadcast, lane + B * slice.lane_step, single);
     }
+  }
+
+  /// A single stream of lanes from the last cache outruns the hardware's prefetching; several do not.
+  [[gnu::always_inline]] static void prefetch_lanes(const float* lane) {
+    constexpr int kLine = 64 / sizeof(float), kAhead = 64 * kLine;
+    unroll<(kLaneBlock + kLine - 1) / kLine>([&](auto i) { __builtin_prefetch(lane + kAhead + i * kLine); });
   }
 
   /// Adds one k of the lane tile, keeping its shorter side in registers and loading the other as it goes.
@@ -229,9 +235,8 @@ struct Tiles {
                                              std::size_t blocks, std::size_t lanes, float* columns) {
     for (std::size_t t = 0; t < lanes; ++t, columns += blocks * kColumn) {
       const float* out = slice.out + lane + t;
-      for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t r = 0; r < rows; ++r)
         columns[r / kRowBlock * kColumn + r % kRowBlock] = out[r * slice.out_stride];
-      }
     }
   }
 
@@ -295,9 +300,8 @@ class DenseF32 {
     const std::size_t plain_end = single ? end - kLaneBlock : end;
     const std::size_t tail_rows = rows % kRowBlock, row_end = row + rows - tail_rows;
     for (std::size_t l = lane; l < plain_end; l += kLaneBlock) {
-      for (std::size_t r = row; r < row_end; r += kRowBlock) {
+      for (std::size_t r = row; r < row_end; r += kRowBlock)
         Tile::template lane_tile<kRowBlock, kVectors, 1, 0>(at(r, l), kWidth);
-      }
     }
     if (tail_rows != 0) multiply_tail_rows<kRowBlock - 1>(row_end, tail_rows, lane, plain_end);
     if (single) {
@@ -316,9 +320,8 @@ class DenseF32 {
       for (; lane + kBlocks * kLaneBlock <= end; lane += kBlocks * kLaneBlock) {
         Tile::template lane_tile<R, kVectors, kBlocks, 0>(at(row, lane), kWidth);
       }
-      for (; lane < end; lane += kLaneBlock) {
+      for (; lane < end; lane += kLaneBlock)
         Tile::template lane_tile<R, kVectors, 1, 0>(at(row, lane), kWidth);
-      }
     }
   }
 
@@ -332,9 +335,8 @@ class DenseF32 {
   template <int S>
   void for_each_row_block(std::size_t row, std::size_t rows, std::size_t lane, std::size_t vectors,
                           std::size_t last) const {
-    for (std::size_t r = 0; r < rows; r += kRowBlock) {
+    for (std::size_t r = 0; r < rows; r += kRowBlock)
       lane_tile<kRowBlock, kVectors, S>(at(row + r, lane), smaller(kRowBlock, rows - r), vectors, last);
-    }
   }
 
   template <int R, int V, int S>
