@@ -213,6 +213,16 @@ def test_sequences_are_images_of_one_row(isa: str) -> None:
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_batches_are_staged_in_passes(isa: str, threads: int) -> None:
+    rng = np.random.default_rng(18)
+    x = rng.integers(0, 256, (7, 40, 80, 80)).astype(np.uint8)  # four of these images fill the staging memory
+    weights = random_weights(rng, (4, 40, 1, 3))
+    packed = kernels.PackedConv(weights, padding=(0, 1))
+    y = kernels.conv2d(x, packed, x_zero_point=3, threads=threads)
+    np.testing.assert_array_equal(y, oracle.convolve(x, weights, zero_point=3, padding=(0, 1, 0, 1)))
+
+
 def test_strided_input_and_empty_batch() -> None:
     rng = np.random.default_rng(10)
     x = rng.integers(0, 256, (2, 5, 9, 8)).astype(np.uint8)
