@@ -17,9 +17,14 @@
 ///     u8, s8   rne(min(max(v, low), high)) + zero_point
 ///
 /// low and high hold both the saturation bounds (qmin - zero_point, qmax - zero_point) and a clamp activation
-/// (relu, relu6), whichever is tighter. f32 kernels compute v = acc + bias[c] and then clamp. Activations by
-/// table, and the residual addition, are defined on stored values (as if a separate operator followed, bit
-/// for bit) and run on the tile while it is in cache.
+/// (relu, relu6), whichever is tighter.
+///
+/// f32 kernels add the products of an output in ascending k to one accumulator that starts at zero, whatever
+/// the tile, so results do not depend on how work is split. Then v = acc + bias[c] and min(max(v, low),
+/// high), which keeps NaN. The scalar level rounds each product; the others fuse it with the addition.
+///
+/// Activations by table, and the residual addition, are defined on stored values (as if a separate operator
+/// followed, bit for bit) and run on the tile while it is in cache.
 namespace gristmill {
 
 enum class OutputType : std::uint8_t { u8, s8, s32, f32 };

@@ -12,9 +12,9 @@
 /// files.
 ///
 /// Each area has its own slots in <area>_kernels.h. Kernel files include that header, intrinsics, fixed-width
-/// types and their level's simd.h, and nothing else: any inline function of another header would be compiled
-/// with the level's flags and could be linked into baseline code. Helpers in kernel files are static or in an
-/// unnamed namespace.
+/// types and headers of kernels/, and nothing else: any inline function of another header would be compiled
+/// with the level's flags and could be linked into baseline code. Helpers in kernel files and in those
+/// headers are static or in an unnamed namespace.
 ///
 /// Contract of every slot: pointers are valid for exactly the elements named and nothing outside them is read
 /// or written; no alignment is assumed; counts may be 0; input and output do not overlap unless the slot says

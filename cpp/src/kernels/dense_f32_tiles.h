@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "dense_kernels.h"
+#include "kernels/unroll.h"
 
 /// The dense f32 kernels of every vector level, as templates over the level's vectors.
 ///
@@ -41,21 +42,6 @@ namespace {
 
 constexpr int kMaxSingles = 4;
 constexpr std::size_t kChunkBytes = 128 * 1024;
-
-template <int I>
-struct Index {
-  static constexpr int value = I;
-  constexpr operator int() const { return I; }
-};
-
-/// f(Index<0>), ..., f(Index<N - 1>)
-template <int N, int I = 0, class Body>
-[[gnu::always_inline]] inline void unroll(Body&& body) {
-  if constexpr (I < N) {
-    body(Index<I>{});
-    unroll<N, I + 1>(body);
-  }
-}
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 constexpr std::size_t blocks_of(std::size_t n, std::size_t block) { return (n + block - 1) / block; }
