@@ -40,35 +40,42 @@ struct Block {
   const std::uint8_t* source;
   const std::size_t* offset;
   const std::int8_t* weights;
-  std::size_t count;  // pixels that may be read, at most 64
+  std::size_t count;  // pixels that may be read
 };
 
-/// Adds `run` = 3 or 4 neighbouring taps from tap `t` on.
-[[gnu::always_inline]] inline void add_run(const Block& block, std::size_t t, std::size_t run,
-                                           __m512i (&acc)[4]) {
+/// The first of the bytes that `count` pixels read, `skipped` bytes on. All pixels of a whole block are read.
+template <bool kWhole>
+[[gnu::always_inline]] inline __m512i load(const std::uint8_t* p, std::size_t count, std::size_t skipped) {
+  if (kWhole && skipped == 0) return _mm512_loadu_si512(p);
+  const std::uint64_t mask =
+      kWhole ? first_lanes(count - skipped) : first_lanes(count > skipped ? count - skipped : 0);
+  return _mm512_maskz_loadu_epi8(mask, p + skipped);
+}
+
+/// Adds `kRun` = 3 or 4 neighbouring taps from tap `t` on.
+template <bool kWhole, std::size_t kRun>
+[[gnu::always_inline]] inline void add_run(const Block& block, std::size_t t, __m512i (&acc)[4]) {
   const __m128i of_quarter = _mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
-  const __m512i shuffle = _mm512_maskz_broadcast_i32x4(0xFFFF, of_quarter);
   std::uint32_t four;
   __builtin_memcpy(&four, block.weights + t, 4);
-  const __m512i weights = _mm512_set1_epi32(static_cast<int>(run == 3 ? four & 0xFFFFFF : four));
+  const __m512i weights = _mm512_set1_epi32(static_cast<int>(kRun == 3 ? four & 0xFFFFFF : four));
   const std::uint8_t* p = block.source + block.offset[t];
-  const std::size_t readable = block.count + run - 1;
-  const __m512i first = _mm512_maskz_loadu_epi8(first_lanes(readable), p);
-  const __m512i second = _mm512_maskz_loadu_epi8(
-      readable > kSecondLoad ? first_lanes(readable - kSecondLoad) : 0, p + kSecondLoad);
+  const std::size_t count = (kWhole ? kBlock : block.count) + kRun - 1;
+  const __m512i first = load<kWhole>(p, count, 0), second = load<kWhole>(p, count, kSecondLoad);
   unroll<4>([&](auto j) GRISTMILL_INLINE {
-    const __m512i from = j == 3 ? second : first;
-    const __m512i step = _mm512_set1_epi8(j == 3 ? 0 : 4 * j);
-    acc[j] = _mm512_dpbusd_epi32(acc[j], _mm512_shuffle_epi8(from, _mm512_add_epi8(shuffle, step)), weights);
+    const __m128i of_j = _mm_add_epi8(of_quarter, _mm_set1_epi8(j == 3 ? 0 : 4 * j));
+    const __m512i shuffle = _mm512_maskz_broadcast_i32x4(0xFFFF, of_j);
+    acc[j] = _mm512_dpbusd_epi32(acc[j], _mm512_shuffle_epi8(j == 3 ? second : first, shuffle), weights);
   });
 }
 
 /// Adds four taps from anywhere.
+template <bool kWhole>
 [[gnu::always_inline]] inline void add_taps(const Block& block, const std::size_t (&tap)[4],
                                             std::uint32_t four, __m512i (&acc)[4]) {
   __m512i x[4];
   unroll<4>([&](auto i) GRISTMILL_INLINE {
-    x[i] = _mm512_maskz_loadu_epi8(first_lanes(block.count), block.source + block.offset[tap[i]]);
+    x[i] = load<kWhole>(block.source + block.offset[tap[i]], block.count, 0);
   });
   const __m512i low01 = _mm512_unpacklo_epi8(x[0], x[1]), high01 = _mm512_unpackhi_epi8(x[0], x[1]);
   const __m512i low23 = _mm512_unpacklo_epi8(x[2], x[3]), high23 = _mm512_unpackhi_epi8(x[2], x[3]);
@@ -87,47 +94,65 @@ struct Block {
   return run;
 }
 
+/// Adds all taps of a block to `acc`.
+template <bool kWhole>
 [[gnu::always_inline]] inline void sum_taps(const Block& block, std::size_t taps, __m512i (&acc)[4]) {
   std::size_t single[4] = {}, singles = 0;
   std::uint32_t four = 0;
   for (std::size_t t = 0; t < taps;) {
     const std::size_t run = neighbours(block.offset, t, taps);
     if (run >= 3) {
-      add_run(block, t, run, acc);
+      run == 3 ? add_run<kWhole, 3>(block, t, acc) : add_run<kWhole, 4>(block, t, acc);
       t += run;
       continue;
     }
     four |= std::uint32_t{static_cast<std::uint8_t>(block.weights[t])} << 8 * singles;
     single[singles++] = t++;
     if (singles < 4) continue;
-    add_taps(block, single, four, acc);
+    add_taps<kWhole>(block, single, four, acc);
     singles = four = 0;
   }
-  if (singles > 0) add_taps(block, single, four, acc);
+  if (singles > 0) add_taps<kWhole>(block, single, four, acc);
 }
 
-template <std::size_t kElementBytes>
-void convolve(const DepthwiseJob& job) {
-  const auto& constants = *static_cast<const EpilogueS8*>(job.epilogue);
-  const EpilogueAvx512 epilogue(constants);
-  const OneChannelAvx512 channel(constants, 0);
+/// finish(acc, out, index) sends a block, bias included, through the epilogue.
+template <std::size_t kElementBytes, class Finish>
+void convolve(const DepthwiseJob& job, Finish finish) {
+  const __m512i bias = _mm512_set1_epi32(static_cast<const EpilogueS8*>(job.epilogue)->bias[0]);
   const auto* source = static_cast<const std::uint8_t*>(job.source);
   const auto* weights = static_cast<const std::int8_t*>(job.weights);
   for_each_span<kBlock, kElementBytes>(job, [&](std::size_t lane, std::size_t count, void* out) {
+    __m512i acc[4];
+    const auto set_bias = [&](auto j) GRISTMILL_INLINE { acc[j] = bias; };
+    if (count < kBlock) {
+      unroll<4>(set_bias);
+      sum_taps<false>({source + lane, job.tap_offset, weights, count}, job.taps, acc);
+      return finish(acc, out, std::size_t{0});
+    }
     for (std::size_t i = 0; i < count; i += kBlock) {
-      const std::size_t at = i + kBlock <= count || count < kBlock ? i : count - kBlock;
-      __m512i acc[4];
-      unroll<4>([&](auto j) GRISTMILL_INLINE { acc[j] = _mm512_setzero_si512(); });
-      sum_taps({source + lane + at, job.tap_offset, weights, count < kBlock ? count : kBlock}, job.taps, acc);
-      epilogue.store_unpacked(acc, channel, out, at);
+      const std::size_t at = i + kBlock <= count ? i : count - kBlock;
+      unroll<4>(set_bias);
+      sum_taps<true>({source + lane + at, job.tap_offset, weights, kBlock}, job.taps, acc);
+      finish(acc, out, at);
     }
   });
 }
 
 void depthwise_s8(const DepthwiseJob& job) {
-  const OutputType type = static_cast<const EpilogueS8*>(job.epilogue)->type;
-  if (type == OutputType::u8 || type == OutputType::s8) return convolve<1>(job);
-  convolve<4>(job);
+  const auto& constants = *static_cast<const EpilogueS8*>(job.epilogue);
+  if (UnpackedBytesAvx512::applies(constants)) {
+    const UnpackedBytesAvx512 bytes(constants);
+    return convolve<1>(job, [&](const __m512i* acc, void* out, std::size_t index) GRISTMILL_INLINE {
+      _mm512_storeu_si512(static_cast<std::uint8_t*>(out) + index, bytes(acc));
+    });
+  }
+  const EpilogueAvx512 epilogue(constants);
+  OneChannelAvx512 channel(constants, 0);
+  channel.bias_all = _mm512_setzero_si512();  // added already
+  const auto store = [&](const __m512i* acc, void* out, std::size_t index)
+                         GRISTMILL_INLINE { epilogue.store_unpacked(acc, channel, out, index); };
+  const bool is_byte = constants.type == OutputType::u8 || constants.type == OutputType::s8;
+  return is_byte ? convolve<1>(job, store) : convolve<4>(job, store);
 }
 
 }  // namespace

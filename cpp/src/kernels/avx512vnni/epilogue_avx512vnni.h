@@ -111,27 +111,20 @@ class EpilogueAvx512 {
 
   /// Sends 64 accumulators of one channel, in the order that unpacking bytes leaves them in, through the
   /// epilogue and stores them at element `index` of `out`. Quarter i of vector n holds accumulators 16i + 4n
-  /// to 16i + 4n + 3, which packing puts in order.
+  /// to 16i + 4n + 3.
   [[gnu::always_inline]] void store_unpacked(const __m512i* acc, const OneChannelAvx512& channel, void* out,
                                              std::size_t index) const {
-    if (type_ == OutputType::u8 || type_ == OutputType::s8) {
-      __m512i q[4];
-      unroll<4>([&](auto n)
-                    GRISTMILL_INLINE { q[n] = _mm512_maskz_cvtps_epi32(kAll, clamped(acc[n], channel, n)); });
-      _mm512_storeu_si512(static_cast<std::uint8_t*>(out) + index, pack_bytes(q));
-    } else {
-      const auto quarters = [](__m512i a, __m512i b, auto which) GRISTMILL_INLINE {
-        return _mm512_maskz_shuffle_i32x4(kAll, a, b, which.value);
-      };
-      const __m512i ab_low = quarters(acc[0], acc[1], Index<0x44>{});
-      const __m512i ab_high = quarters(acc[0], acc[1], Index<0xEE>{});
-      const __m512i cd_low = quarters(acc[2], acc[3], Index<0x44>{});
-      const __m512i cd_high = quarters(acc[2], acc[3], Index<0xEE>{});
-      const __m512i in_order[4] = {
-          quarters(ab_low, cd_low, Index<0x88>{}), quarters(ab_low, cd_low, Index<0xDD>{}),
-          quarters(ab_high, cd_high, Index<0x88>{}), quarters(ab_high, cd_high, Index<0xDD>{})};
-      store<4>(in_order, channel, out, index, 64);
-    }
+    const auto quarters = [](__m512i a, __m512i b, auto which) GRISTMILL_INLINE {
+      return _mm512_maskz_shuffle_i32x4(kAll, a, b, which.value);
+    };
+    const __m512i ab_low = quarters(acc[0], acc[1], Index<0x44>{});
+    const __m512i ab_high = quarters(acc[0], acc[1], Index<0xEE>{});
+    const __m512i cd_low = quarters(acc[2], acc[3], Index<0x44>{});
+    const __m512i cd_high = quarters(acc[2], acc[3], Index<0xEE>{});
+    const __m512i in_order[4] = {
+        quarters(ab_low, cd_low, Index<0x88>{}), quarters(ab_low, cd_low, Index<0xDD>{}),
+        quarters(ab_high, cd_high, Index<0x88>{}), quarters(ab_high, cd_high, Index<0xDD>{})};
+    store<4>(in_order, channel, out, index, 64);
   }
 
  private:
@@ -145,20 +138,55 @@ class EpilogueAvx512 {
     return _mm512_maskz_min_ps(kAll, _mm512_maskz_max_ps(kAll, value, low_), high_);
   }
 
-  [[gnu::always_inline]] __m512i pack_bytes(const __m512i (&q)[4]) const {
-    const __m512i low = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
-    const __m512i high = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
-    return _mm512_xor_si512(_mm512_packus_epi16(low, high), flip_);
-  }
-
   [[gnu::always_inline]] __m512i narrow(const __m512i (&q)[4]) const {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_maskz_permutexvar_epi32(kAll, order, pack_bytes(q));
+    const __m512i low = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
+    const __m512i high = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
+    const __m512i bytes = _mm512_xor_si512(_mm512_packus_epi16(low, high), flip_);
+    return _mm512_maskz_permutexvar_epi32(kAll, order, bytes);
   }
 
   __m512 low_, high_;
   __m512i zero_point_, flip_;
   OutputType type_;
+};
+
+/// The same in fewer instructions for bytes of one channel, for accumulators that include the bias and are in
+/// the order that unpacking bytes leaves them in, which packing undoes.
+///
+/// Rounding is monotonic, so clamping commutes with it: the saturation of the narrowing instructions and a
+/// clamp of bytes replace the one of floats. That holds while f32(t) * scale fits 32 bits.
+class UnpackedBytesAvx512 {
+ public:
+  static bool applies(const EpilogueS8& epilogue) {
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f;
+  }
+
+  [[gnu::always_inline]] explicit UnpackedBytesAvx512(const EpilogueS8& epilogue)
+      : scale_(_mm512_set1_ps(epilogue.scale[0])) {
+    const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
+    const int zero_point = epilogue.zero_point + shift;
+    zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
+    low_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
+    high_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
+    flip_ = _mm512_set1_epi8(static_cast<char>(shift));
+  }
+
+  /// The 64 bytes in order.
+  [[gnu::always_inline]] __m512i operator()(const __m512i* acc) const {
+    const auto scaled = [&](int n) GRISTMILL_INLINE {
+      const __m512 value = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xFFFF, acc[n]), scale_);
+      return _mm512_maskz_cvtps_epi32(0xFFFF, value);
+    };
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(scaled(0), scaled(1)), zero_point_);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(scaled(2), scaled(3)), zero_point_);
+    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), low_);
+    return _mm512_xor_si512(_mm512_min_epu8(bytes, high_), flip_);
+  }
+
+ private:
+  __m512 scale_;
+  __m512i zero_point_, low_, high_, flip_;
 };
 
 }  // namespace
