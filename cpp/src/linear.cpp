@@ -49,9 +49,11 @@ void choose_tiles(LinearCall& call, int threads) {
   std::size_t lane_tiles = tiles_of(lane_blocks, lane_block);
   const std::size_t workers = worker_count(row_blocks * lane_blocks, threads);
   if (workers > 1) {
+    // Rows are split first, for each thread packs the rows that it multiplies; lanes where rows are few.
     const std::size_t wanted = 4 * workers;
-    lane_tiles = std::clamp(ceil_div(wanted, row_tiles), lane_tiles, std::max(lane_tiles, lane_blocks));
-    row_tiles = std::clamp(ceil_div(wanted, lane_tiles), row_tiles, std::max(row_tiles, row_blocks));
+    constexpr std::size_t kLeastRowBlocks = 4;
+    row_tiles = std::max(row_tiles, std::min(wanted, row_blocks / kLeastRowBlocks));
+    lane_tiles = std::max(lane_tiles, std::min(ceil_div(wanted, row_tiles), lane_blocks));
   }
   call.tile_rows = ceil_div(row_blocks, row_tiles) * call.row_block;
   call.row_tiles = ceil_div(call.input.rows, call.tile_rows);
