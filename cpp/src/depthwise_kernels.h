@@ -28,16 +28,16 @@ struct DepthwiseJob {
   std::size_t out_rows, out_columns;
   const void* epilogue;  ///< EpilogueS8 or EpilogueF32 at this plane's channel
   void* out;             ///< [out_rows][out_columns], contiguous
-  /// Elements after the last source element that may be read without harm. Kernels are fast when it is at
-  /// least 63, and otherwise read nothing beyond.
+  /// Elements after the last source element that may be read without harm. With less than 63, planes smaller
+  /// than a vector are slow.
   std::size_t readable_slack;
 };
 
 struct DepthwiseKernels {
   /// The int8 source is u8 XOR `flip`, whose shift the driver folds into bias.
   std::uint8_t flip;
-  /// Bytes of one channel's packed s8 weights, which the driver packs once: what a kernel has to know of its
-  /// weights costs as much to find out as a small plane to convolve.
+  /// Bytes of one channel's packed s8 weights, a multiple of 8, in storage aligned to 8. The driver packs
+  /// once: what a kernel has to know of its weights costs as much to find out as a small plane to convolve.
   std::size_t (*packed_s8_bytes)(std::size_t taps);
   void (*pack_s8)(const std::int8_t* weights, std::size_t taps, void* packed);
   /// Exact for every s8 weight, -128 too.

@@ -2,18 +2,20 @@
 
 #include "depthwise_kernels.h"
 #include "kernels/depthwise_spans.h"
+#include "kernels/unroll.h"
 
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kVectors = 4;
+/// As many sums as hide the latency of a multiplication.
+constexpr int kVectors = 8;
 constexpr std::size_t kBlock = 8 * kVectors;
 
-/// Sums over taps of `kBlock` lanes of which the first `count` are read.
 struct WholeLoads {
   [[gnu::always_inline]] __m256 operator()(const float* p, std::size_t) const { return _mm256_loadu_ps(p); }
 };
 
+/// Reads the lanes before `count` and no others.
 struct PartialLoads {
   std::size_t count;
   __m256 operator()(const float* p, std::size_t first) const {
@@ -29,20 +31,21 @@ template <class Load>
   const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
   const auto* weights = static_cast<const float*>(job.weights);
   const float* source = static_cast<const float*>(job.source) + lane;
-  __m256 sum[kVectors] = {};
-  for (std::size_t t = 0; t < job.taps; ++t) {
+  __m256 sum[kVectors];
+  unroll<kVectors>([&](auto v) GRISTMILL_INLINE { sum[v] = _mm256_setzero_ps(); });
+  for (std::size_t t = 0, taps = job.taps; t < taps; ++t) {
     const __m256 weight = _mm256_broadcast_ss(weights + t);
     const float* p = source + job.tap_offset[t];
-    for (std::size_t v = 0; v < kVectors; ++v)
-      sum[v] = _mm256_fmadd_ps(load(p + 8 * v, 8 * v), weight, sum[v]);
+    unroll<kVectors>(
+        [&](auto v) GRISTMILL_INLINE { sum[v] = _mm256_fmadd_ps(load(p + 8 * v, 8 * v), weight, sum[v]); });
   }
   const __m256 bias = _mm256_broadcast_ss(epilogue.bias);
   const __m256 low = _mm256_set1_ps(epilogue.low), high = _mm256_set1_ps(epilogue.high);
-  for (std::size_t v = 0; v < kVectors; ++v) {
+  unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
     // The second operand is the result where one is NaN.
     const __m256 value = _mm256_min_ps(high, _mm256_max_ps(low, _mm256_add_ps(sum[v], bias)));
     _mm256_storeu_ps(out + 8 * v, value);
-  }
+  });
 }
 
 void depthwise_f32(const DepthwiseJob& job) {
@@ -50,11 +53,10 @@ void depthwise_f32(const DepthwiseJob& job) {
     auto* out = static_cast<float*>(to);
     if (count < kBlock && job.readable_slack < kBlock - 1)
       return convolve_block(job, lane, PartialLoads{count}, out);
-    std::size_t i = 0;
-    for (; i + kBlock <= count; i += kBlock) convolve_block(job, lane + i, WholeLoads{}, out + i);
-    if (i == count) return;
-    const std::size_t last = count < kBlock ? 0 : count - kBlock;
-    convolve_block(job, lane + last, WholeLoads{}, out + last);
+    for (std::size_t i = 0; i < count; i += kBlock) {
+      const std::size_t at = i + kBlock <= count || count < kBlock ? i : count - kBlock;
+      convolve_block(job, lane + at, WholeLoads{}, out + at);
+    }
   });
 }
 

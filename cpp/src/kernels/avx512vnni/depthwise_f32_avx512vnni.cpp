@@ -33,18 +33,29 @@ template <class Load>
   const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
   const auto* weights = static_cast<const float*>(job.weights);
   const float* source = static_cast<const float*>(job.source) + lane;
-  __m512 sum[kVectors];
-  unroll<kVectors>([&](auto v) GRISTMILL_INLINE { sum[v] = _mm512_setzero_ps(); });
-  for (std::size_t t = 0, taps = job.taps; t < taps; ++t) {
+  // Even and odd taps apart: as many sums as hide the latency of a multiplication.
+  __m512 sum[2][kVectors];
+  const auto set_zero = [&](auto v) GRISTMILL_INLINE { sum[0][v] = sum[1][v] = _mm512_setzero_ps(); };
+  unroll<kVectors>(set_zero);
+  const auto add_tap = [&](std::size_t t, auto parity) GRISTMILL_INLINE {
     const __m512 weight = _mm512_set1_ps(weights[t]);
     const float* p = source + job.tap_offset[t];
-    unroll<kVectors>([&](auto v) GRISTMILL_INLINE { sum[v] = _mm512_fmadd_ps(load(p, v), weight, sum[v]); });
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      sum[parity][v] = _mm512_fmadd_ps(load(p, v), weight, sum[parity][v]);
+    });
+  };
+  std::size_t t = 0;
+  for (; t + 2 <= job.taps; t += 2) {
+    add_tap(t, Index<0>{});
+    add_tap(t + 1, Index<1>{});
   }
+  if (t < job.taps) add_tap(t, Index<0>{});
   const __m512 bias = _mm512_set1_ps(*epilogue.bias);
   const __m512 low = _mm512_set1_ps(epilogue.low), high = _mm512_set1_ps(epilogue.high);
   unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
     // The second operand is the result where one is NaN.
-    const __m512 at_least_low = _mm512_maskz_max_ps(kAll, low, _mm512_add_ps(sum[v], bias));
+    const __m512 at_least_low =
+        _mm512_maskz_max_ps(kAll, low, _mm512_add_ps(_mm512_add_ps(sum[0][v], sum[1][v]), bias));
     _mm512_storeu_ps(out + 16 * v, _mm512_maskz_min_ps(kAll, high, at_least_low));
   });
 }

@@ -18,7 +18,7 @@ void convolve(const DepthwiseJob& job, Finish finish) {
   }
 }
 
-std::size_t packed_s8_bytes(std::size_t taps) { return taps; }
+std::size_t packed_s8_bytes(std::size_t taps) { return (taps + 7) / 8 * 8; }
 
 void pack_s8(const std::int8_t* weights, std::size_t taps, void* packed) {
   for (std::size_t t = 0; t < taps; ++t) static_cast<std::int8_t*>(packed)[t] = weights[t];
