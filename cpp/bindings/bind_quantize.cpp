@@ -54,6 +54,12 @@ std::vector<T> values_of(const py::array& array) {
   return values;
 }
 
+template <class T>
+std::vector<std::int32_t> widened(const py::array& array) {
+  const std::vector<T> values = values_of<T>(array);
+  return {values.begin(), values.end()};
+}
+
 std::vector<float> parse_scale(py::handle object, bool per_channel) {
   if (per_channel) {
     const py::array array = require_array(object, "scale");
@@ -95,6 +101,8 @@ std::vector<std::int32_t> parse_zero_points(py::handle object, bool per_channel)
   if (array.ndim() == 0) return {parse_zero_point(object)};
   require_rank(array, 1, "zero_point");
   if (has_dtype(array, kInt32)) return values_of<std::int32_t>(array);
+  if (has_dtype(array, kInt8)) return widened<std::int8_t>(array);
+  if (has_dtype(array, kUInt8)) return widened<std::uint8_t>(array);
   std::vector<std::int32_t> values;
   for (py::handle value : array) values.push_back(parse_zero_point(value));
   return values;

@@ -1,5 +1,6 @@
 #include "affine_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -71,21 +72,26 @@ void AffineTable::expand(std::size_t inner) {
   const std::size_t least = channels_.size() * inner;
   period_ = least * ((kLaneOverrun - 1) / least + 1);
   const std::size_t count = period_ + kLaneOverrun;
-  scale_.reserve(count + inner);
-  steps_.reserve(count + inner);
-  offset_.reserve(count + inner);
-  zero_point_.reserve(count + inner);
-  for (std::size_t c = 0; scale_.size() < count; c = (c + 1) % channels_.size()) {
-    scale_.insert(scale_.end(), inner, channels_[c].scale);
-    steps_.insert(steps_.end(), inner, channels_[c].steps);
-    offset_.insert(offset_.end(), inner, channels_[c].offset);
-    zero_point_.insert(zero_point_.end(), inner, channels_[c].zero_point);
-  }
+  for (AlignedBuffer* lanes : {&scale_, &steps_, &offset_, &zero_point_})
+    lanes->reserve(count * sizeof(float));
+  std::size_t lane = 0;
+  for (std::size_t c = 0; lane < count; c = c + 1 < channels_.size() ? c + 1 : 0)
+    for (const std::size_t end = std::min(count, lane + inner); lane < end; ++lane) {
+      scale_.data<float>()[lane] = channels_[c].scale;
+      steps_.data<float>()[lane] = channels_[c].steps;
+      offset_.data<float>()[lane] = channels_[c].offset;
+      zero_point_.data<std::int32_t>()[lane] = channels_[c].zero_point;
+    }
 }
 
 AffineLanes AffineTable::lanes(std::size_t first) const {
-  return {scale_.data(), steps_.data(),   offset_.data(),   zero_point_.data(),
-          period_,       first % period_, channels_[0].flip};
+  return {scale_.data<float>(),
+          steps_.data<float>(),
+          offset_.data<float>(),
+          zero_point_.data<std::int32_t>(),
+          period_,
+          first % period_,
+          channels_[0].flip};
 }
 
 }  // namespace gristmill

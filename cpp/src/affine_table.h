@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "aligned_buffer.h"
 #include "gristmill/quantize.h"
 #include "quantize_kernels.h"
 
@@ -25,8 +26,7 @@ class AffineTable {
 
  private:
   std::vector<Affine> channels_;
-  std::vector<float> scale_, steps_, offset_;
-  std::vector<std::int32_t> zero_point_;
+  AlignedBuffer scale_, steps_, offset_, zero_point_;  // the lanes
   std::size_t period_ = 0;
 };
 

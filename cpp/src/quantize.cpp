@@ -13,14 +13,16 @@
 namespace gristmill {
 namespace {
 
-/// Outputs larger than the last cache are written around it.
-bool outgrows_caches(std::size_t bytes) {
+/// True if the output is stored around the caches: it is larger than the last one, and its contiguous runs
+/// are long, for what streaming stores fill of a cache line only in part is slow to merge.
+bool prefers_streaming(std::size_t bytes, std::size_t run) {
+  constexpr std::size_t kLongRun = 2048;
   static const std::size_t last_cache = [] {
     std::size_t largest = std::size_t{32} << 20;
     for (const CacheInfo& cache : cpu_caches()) largest = cache.bytes;
     return largest;
   }();
-  return bytes > last_cache;
+  return bytes > last_cache && run >= kLongRun;
 }
 
 std::size_t channel_count(const std::vector<std::size_t>& shape, std::optional<std::size_t> axis) {
@@ -91,8 +93,11 @@ void convert(const ArrayView<const In>& in, const ArrayView<Out>& out, std::opti
                 {reinterpret_cast<const std::byte*>(out.data), &out.strides, sizeof(Out)}, axis);
   if (nest.total == 0) return;
   if (!nest.direct) return convert_staged(nest, conversion, threads);
-  conversion.stream = outgrows_caches(nest.total * sizeof(Out));
-  if (nest.tail.channels > 1 && nest.tail.inner < kShortRun) conversion.table.expand(nest.tail.inner);
+  const Tail& tail = nest.tail;
+  const bool interleaved = tail.channels > 1 && tail.inner < kShortRun;
+  if (interleaved) conversion.table.expand(tail.inner);
+  conversion.stream = prefers_streaming(nest.total * sizeof(Out),
+                                        tail.channels > 1 && !interleaved ? tail.inner : tail.count);
   convert_direct(nest, conversion, threads);
 }
 

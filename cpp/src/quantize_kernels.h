@@ -38,8 +38,8 @@ inline constexpr std::int32_t kTieMargin = 5;
 
 /// Slots that convert contiguous runs of n elements between f32, s32 and bytes, and that reduce them.
 ///
-/// `_run` uses one map for all elements, `_lanes` a repeating sequence of maps. `stream` asks for stores that
-/// bypass the caches, for outputs that will not be read before they have left them; a level may ignore it.
+/// `_run` uses one map for all elements, `_lanes` a repeating sequence of maps. `stream` says that input
+/// and output pass between core and memory: a level may fetch ahead, and store around the caches.
 struct QuantizeKernels {
   /// q = clamp(rne(x / scale) + zero_point, 0, 255) ^ flip, NaN as -inf.
   void (*quantize_run)(const float* x, std::uint8_t* q, std::size_t n, const Affine& map, bool stream);

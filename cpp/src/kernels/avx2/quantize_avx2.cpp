@@ -5,7 +5,7 @@
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kGroup = 32;
+constexpr std::size_t kGroup = 32, kLine = 64, kFetchDistance = 1024;
 
 // How a group touches memory: all 32 elements, all of them with stores around the caches, or the first few.
 // `at` is the place of a vector of eight in the group.
@@ -160,8 +160,11 @@ __attribute__((noinline)) __m256i divide_group(const float* x, const Map& map, s
   return pack_integers(n);
 }
 
-/// The exact-division identity of gristmill/quantize.h on one group: y[k] = Y.
+/// The exact-division identity of gristmill/quantize.h on one group: y[k] = Y. Of kAccepted the lower half is
+/// the greatest that is accepted, the upper half above none: a saturating difference is not 0 near a tie.
 struct Quantize {
+  static constexpr int kAccepted = static_cast<int>(0xFFFF0000u | (kFixedOne - 2 * kTieMargin - 1));
+
   template <class Map, class Access>
   static void group(const float* x, std::uint8_t* q, const Map& map, std::size_t lane, Access access) {
     __m256i y[4];
@@ -170,13 +173,10 @@ struct Quantize {
                                            map.offset(lane, 8 * k, access));
       y[k] = round_capped(1024.5f * kFixedOne, fixed);
     }
-    const __m256i lower01 = _mm256_blend_epi16(y[0], _mm256_slli_epi32(y[1], 16), 0xAA);
-    const __m256i lower23 = _mm256_blend_epi16(y[2], _mm256_slli_epi32(y[3], 16), 0xAA);
+    const __m256i most = _mm256_max_epu16(_mm256_max_epu16(y[0], y[1]), _mm256_max_epu16(y[2], y[3]));
+    const __m256i near_tie = _mm256_subs_epu16(most, _mm256_set1_epi32(kAccepted));
     const __m256i upper01 = _mm256_blend_epi16(_mm256_srli_epi32(y[0], 16), y[1], 0xAA);
     const __m256i upper23 = _mm256_blend_epi16(_mm256_srli_epi32(y[2], 16), y[3], 0xAA);
-    const __m256i refused = _mm256_set1_epi16(static_cast<short>(-2 * kTieMargin));
-    const __m256i most = _mm256_max_epu16(lower01, lower23);
-    const __m256i near_tie = _mm256_cmpeq_epi16(_mm256_max_epu16(most, refused), most);
     const __m256i bytes = _mm256_testz_si256(near_tie, near_tie) != 0 ? pack_upper(upper01, upper23)
                                                                       : divide_group(x, map, lane, access);
     access.store(q, _mm256_xor_si256(bytes, map.flip));
@@ -222,29 +222,48 @@ struct Rescale {
   }
 };
 
-/// Elements that bring `out` to the alignment of streaming stores: 1..kGroup, so that the group stored at the
-/// start unaligned covers them.
+/// Elements up to the next cache line of `out`, which streaming stores fill whole: 1..2 kGroup, so that
+/// groups stored at the start unaligned cover them.
 template <class Out>
 std::size_t streaming_lead(const Out* out) {
-  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(out) % 32 / sizeof(Out);
-  return kGroup - beyond;
+  return (kLine - reinterpret_cast<std::uintptr_t>(out) % kLine) / sizeof(Out);
+}
+
+/// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
+/// that the processor does not look far enough ahead by itself to keep memory busy.
+template <class In>
+void fetch_ahead(const In* in) {
+  const auto ahead = reinterpret_cast<std::uintptr_t>(in) + kFetchDistance;
+  for (std::size_t at = 0; at < kGroup * sizeof(In); at += kLine)
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + at), _MM_HINT_T0);
+}
+
+/// Runs an operation over n >= 2 kGroup elements in whole groups, stored around the caches; returns how many
+/// elements they cover.
+template <class Operation, class In, class Out, class Map>
+std::size_t stream_groups(const In* in, Out* out, std::size_t n, const Map& map) {
+  const std::size_t lead = streaming_lead(out);
+  std::size_t i = 0, lane = map.lane(0);
+  for (; i < lead; i += kGroup) Operation::group(in + i, out + i, map, map.lane(i), Whole{});
+  i = lead;
+  for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane)) {
+    fetch_ahead(in + i);
+    Operation::group(in + i, out + i, map, lane, Streamed{});
+  }
+  _mm_sfence();
+  return i;
 }
 
 /// Runs an operation over n elements in groups; the last group overlaps the one before.
 template <class Operation, class In, class Out, class Map>
 void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool stream) {
   if (n < kGroup) return Operation::group(in, out, map, map.lane(0), Part{n});
-  std::size_t i = 0, lane = map.lane(0);
-  if (stream && reinterpret_cast<std::uintptr_t>(out) % sizeof(Out) == 0) {
-    Operation::group(in, out, map, lane, Whole{});
-    i = streaming_lead(out);
-    for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane))
-      Operation::group(in + i, out + i, map, lane, Streamed{});
-    _mm_sfence();
-  } else {
-    for (; i + kGroup <= n; i += kGroup, lane = map.next(lane))
+  std::size_t i = 0;
+  if (stream && n >= 2 * kGroup && reinterpret_cast<std::uintptr_t>(out) % sizeof(Out) == 0)
+    i = stream_groups<Operation>(in, out, n, map);
+  else
+    for (std::size_t lane = map.lane(0); i + kGroup <= n; i += kGroup, lane = map.next(lane))
       Operation::group(in + i, out + i, map, lane, Whole{});
-  }
   if (i < n) Operation::group(in + n - kGroup, out + n - kGroup, map, map.lane(n - kGroup), Whole{});
 }
 

@@ -5,7 +5,7 @@
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kGroup = 64, kVector = 16;
+constexpr std::size_t kGroup = 64, kVector = 16, kLine = 64, kFetchDistance = 1024;
 
 // How a group touches memory: all 64 elements, all of them with stores around the caches, or the first few.
 // `at` is the place of a vector of sixteen in the group.
@@ -172,7 +172,16 @@ struct Rescale {
 /// start unaligned covers them.
 template <class Out>
 std::size_t streaming_lead(const Out* out) {
-  return kGroup - reinterpret_cast<std::uintptr_t>(out) % 64 / sizeof(Out);
+  return (kLine - reinterpret_cast<std::uintptr_t>(out) % kLine) / sizeof(Out);
+}
+
+/// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
+/// that the processor does not look far enough ahead by itself to keep memory busy.
+template <class In>
+void fetch_ahead(const In* in) {
+  const auto ahead = reinterpret_cast<std::uintptr_t>(in) + kFetchDistance;
+  for (std::size_t at = 0; at < kGroup * sizeof(In); at += kLine)
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + at), _MM_HINT_T0);
 }
 
 /// Runs an operation over n elements in groups and a partial group.
@@ -182,8 +191,10 @@ void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool 
   if (stream && n >= kGroup && reinterpret_cast<std::uintptr_t>(out) % sizeof(Out) == 0) {
     Operation::group(in, out, map, lane, Whole{});
     i = streaming_lead(out);
-    for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane))
+    for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane)) {
+      fetch_ahead(in + i);
       Operation::group(in + i, out + i, map, lane, Streamed{});
+    }
     _mm_sfence();
   } else {
     for (; i + kGroup <= n; i += kGroup, lane = map.next(lane))
@@ -202,6 +213,56 @@ void lanes(const In* in, Out* out, std::size_t n, const AffineLanes& map, bool s
   for_each_group<Operation>(in, out, n, Each(map), stream);
 }
 
+/// Extremes of a stream of vectors. min_ps and max_ps return the second operand if either is NaN, so that the
+/// extremes stay numbers, and `nan` remembers.
+struct Extremes {
+  __m512 low = _mm512_set1_ps(__builtin_inff()), high = _mm512_set1_ps(-__builtin_inff());
+  __mmask16 nan = 0;
+
+  void take(__m512 x) {
+    low = _mm512_min_ps(x, low);
+    high = _mm512_max_ps(x, high);
+    nan |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  }
+  void take(const Extremes& other) {
+    low = _mm512_min_ps(other.low, low);
+    high = _mm512_max_ps(other.high, high);
+    nan |= other.nan;
+  }
+};
+
+/// Lanes past the end take the first element once more.
+void min_max_run(const float* x, std::size_t n, float* low, float* high) {
+  if (n == 0) return;
+  Extremes e[4];
+  std::size_t i = 0;
+  for (; i + kGroup <= n; i += kGroup)
+    for (std::size_t k = 0; k < 4; ++k) e[k].take(_mm512_loadu_ps(x + i + kVector * k));
+  for (; i < n; i += kVector) {
+    const std::uint32_t valid = n - i < kVector ? (1u << (n - i)) - 1 : 0xFFFF;
+    e[0].take(_mm512_mask_loadu_ps(_mm512_set1_ps(x[0]), static_cast<__mmask16>(valid), x + i));
+  }
+  for (std::size_t k = 1; k < 4; ++k) e[0].take(e[k]);
+  const float least = _mm512_reduce_min_ps(e[0].low), greatest = _mm512_reduce_max_ps(e[0].high);
+  if (least < *low) *low = least;
+  if (greatest > *high) *high = greatest;
+  if (e[0].nan != 0) *low = *high = __builtin_nanf("");
+}
+
+template <class Access>
+void min_max_vector(const float* x, float* low, float* high, Access access) {
+  const __m512 v = access.load(x, 0), least = access.load(low, 0), greatest = access.load(high, 0);
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  access.store(low, 0, _mm512_mask_mov_ps(_mm512_min_ps(v, least), nan, v));
+  access.store(high, 0, _mm512_mask_mov_ps(_mm512_max_ps(v, greatest), nan, v));
+}
+
+void min_max_lanes(const float* x, std::size_t n, float* low, float* high) {
+  std::size_t i = 0;
+  for (; i + kVector <= n; i += kVector) min_max_vector(x + i, low + i, high + i, Whole{});
+  if (i < n) min_max_vector(x + i, low + i, high + i, Part{n - i});
+}
+
 }  // namespace
 
 void install_quantize_avx512vnni(QuantizeKernels& slots) {
@@ -213,6 +274,8 @@ void install_quantize_avx512vnni(QuantizeKernels& slots) {
   slots.requantize_lanes = lanes<Requantize>;
   slots.rescale_run = run<Rescale>;
   slots.rescale_lanes = lanes<Rescale>;
+  slots.min_max_run = min_max_run;
+  slots.min_max_lanes = min_max_lanes;
 }
 
 }  // namespace gristmill

@@ -154,6 +154,49 @@ void lanes(const In* in, Out* out, std::size_t n, const AffineLanes& map, bool) 
   for_each_group<Operation>(in, out, n, Each(map));
 }
 
+/// Extremes of a stream of vectors: fmin and fmax spread NaN.
+struct Extremes {
+  float32x4_t low = vdupq_n_f32(__builtin_inff()), high = vdupq_n_f32(-__builtin_inff());
+
+  void take(float32x4_t x) {
+    low = vminq_f32(low, x);
+    high = vmaxq_f32(high, x);
+  }
+  void take(const Extremes& other) {
+    low = vminq_f32(low, other.low);
+    high = vmaxq_f32(high, other.high);
+  }
+};
+
+void take_one(float x, float* low, float* high) {
+  if (x < *low || x != x) *low = x;
+  if (x > *high || x != x) *high = x;
+}
+
+void min_max_run(const float* x, std::size_t n, float* low, float* high) {
+  std::size_t i = 0;
+  if (n >= 4) {
+    Extremes e[4];
+    for (; i + kGroup <= n; i += kGroup)
+      for (std::size_t k = 0; k < 4; ++k) e[k].take(vld1q_f32(x + i + 4 * k));
+    for (; i + 4 <= n; i += 4) e[0].take(vld1q_f32(x + i));
+    for (std::size_t k = 1; k < 4; ++k) e[0].take(e[k]);
+    take_one(vminvq_f32(e[0].low), low, high);
+    take_one(vmaxvq_f32(e[0].high), low, high);
+  }
+  for (; i < n; ++i) take_one(x[i], low, high);
+}
+
+void min_max_lanes(const float* x, std::size_t n, float* low, float* high) {
+  std::size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const float32x4_t v = vld1q_f32(x + i);
+    vst1q_f32(low + i, vminq_f32(vld1q_f32(low + i), v));
+    vst1q_f32(high + i, vmaxq_f32(vld1q_f32(high + i), v));
+  }
+  for (; i < n; ++i) take_one(x[i], low + i, high + i);
+}
+
 }  // namespace
 
 void install_quantize_neon(QuantizeKernels& slots) {
@@ -165,6 +208,8 @@ void install_quantize_neon(QuantizeKernels& slots) {
   slots.requantize_lanes = lanes<Requantize>;
   slots.rescale_run = run<Rescale>;
   slots.rescale_lanes = lanes<Rescale>;
+  slots.min_max_run = min_max_run;
+  slots.min_max_lanes = min_max_lanes;
 }
 
 }  // namespace gristmill
