@@ -180,7 +180,8 @@ void multiply(const DenseConv& dense, const void* panel, const Tile& tile, std::
                      tile.lanes,
                      f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
                      static_cast<std::byte*>(conv.out) + offset * element_size(conv.stage.output()),
-                     dense.positions()};
+                     dense.positions(),
+                     dense.weights.excess(tile.group, row)};
   (f32 ? conv.kernels.dense.f32_channels_in_rows : dense.weights.variant().channels_in_rows)(job);
   if (conv.stage.has_passes())
     conv.stage.finish({conv.out, conv.residual, offset, rows, tile.lanes, dense.positions()}, conv.kernels);
@@ -202,25 +203,35 @@ void run_task(const DenseConv& dense, WorkerScratch& scratch, std::size_t task) 
     multiply(dense, scratch.panel.data(), tile, row, std::min(step, end - row));
 }
 
+/// Stages planes [first, end) of a pass. Planes are staged in ascending order, so that what is written beyond
+/// one is overwritten by the next, and nothing beyond the last.
+template <class T, class Stage>
+void stage_planes(const DenseConv& dense, std::size_t first, std::size_t end, const Stage& stage) {
+  const ConvCall& conv = dense.conv;
+  const auto* x = static_cast<const T*>(conv.input.data);
+  const std::size_t skipped = dense.first_image * conv.input.channels, step = conv.layout.plane_elements();
+  T* staged = conv.buffers.staged.data<T>();
+  for (std::size_t p = first; p < end; ++p)
+    stage(PlaneLayout::Span<const T>{x + (skipped + p) * conv.in_plane(), x + conv.input_elements()},
+          PlaneLayout::Span<T>{staged + p * step, staged + end * step});
+}
+
 /// Stages `images` images from dense.first_image on.
 void stage_images(const DenseConv& dense, std::size_t images) {
   const ConvCall& conv = dense.conv;
   const PlaneLayout& layout = conv.layout;
   const std::size_t planes = images * conv.input.channels;
-  const std::size_t bytes = checked_product({planes, layout.plane_elements(), conv.element()}, "x");
-  void* staged = conv.buffers.staged.reserve(bytes + PlaneLayout::kSlack * conv.element());
+  const std::size_t elements = checked_product({planes, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
+  conv.buffers.staged.reserve(elements * conv.element());
   const std::size_t step = std::max<std::size_t>((std::size_t{1} << 15) / (layout.plane_elements() + 1), 1);
-  const std::size_t first = dense.first_image * conv.input.channels;
   for_each_task(conv.buffers, ceil_div(planes, step), conv.threads, [&](WorkerScratch&, std::size_t task) {
-    for (std::size_t p = task * step; p < std::min(planes, (task + 1) * step); ++p) {
-      if (dense.weights.is_f32())
-        layout.stage(static_cast<const float*>(conv.input.data) + (first + p) * conv.in_plane(),
-                     static_cast<float*>(staged) + p * layout.plane_elements());
-      else
-        layout.stage(static_cast<const std::uint8_t*>(conv.input.data) + (first + p) * conv.in_plane(),
-                     static_cast<std::uint8_t>(conv.input.zero_point), 0,
-                     static_cast<std::uint8_t*>(staged) + p * layout.plane_elements());
-    }
+    const std::size_t first = task * step, end = std::min(planes, first + step);
+    if (dense.weights.is_f32())
+      stage_planes<float>(dense, first, end, [&](auto source, auto staged) { layout.stage(source, staged); });
+    else
+      stage_planes<std::uint8_t>(dense, first, end, [&](auto source, auto staged) {
+        layout.stage(source, static_cast<std::uint8_t>(conv.input.zero_point), 0, staged);
+      });
   });
 }
 

@@ -23,6 +23,19 @@
 /// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block].
 namespace gristmill {
 
+/// Weights of a broadcast operand beyond what is multiplied safely, for kernels of which pairs may not
+/// saturate.
+///
+/// A pair (w0, w1) of one sign with |w0| + |w1| > 128 is cut to a sum of 128, and what was cut off is
+/// multiplied by a further pass over the few groups of K that hold any: the kernel's sum is exact and its
+/// speed almost that of weights which never saturate. Trained weights have such a pair in about one group of
+/// a hundred.
+struct DenseExcess {
+  const std::uint32_t* start;  ///< [row blocks + 1], from this call's first row block on
+  const std::uint32_t* group;  ///< [start[last]]: a group of four K
+  const void* weights;         ///< [start[last]][row_block][4]
+};
+
 /// One call multiplies whole row blocks by whole lane blocks, which `rows` and `lanes` need not fill:
 /// operands are read block by block, and of the output exactly the valid elements are written. int8 sums that
 /// leave s32 wrap; drivers bound K so that none does.
@@ -34,6 +47,7 @@ struct DenseJob {
   const void* epilogue;     ///< EpilogueS8 or EpilogueF32; its arrays start at this call's first channel
   void* out;                ///< element (0, 0) of this call's output
   std::size_t out_stride;   ///< elements from one row of the output to the next
+  DenseExcess excess{};     ///< s8 with channels in rows only; null pointers where there is none
 };
 
 /// A way of multiplying int8 operands at one level.

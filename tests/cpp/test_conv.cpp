@@ -125,6 +125,41 @@ ISA_TEST(conv_int8_reads_and_writes_only_its_arrays) {
   }
 }
 
+/// Weights that are small but for a few pairs of one sign which 16 bits cannot hold, and activations that
+/// make those pairs count; 49 pixels end in a lane of their own.
+ISA_TEST(conv_cuts_pairs_that_would_saturate) {
+  Random random(23);
+  for (const bool with_minus_128 : {false, true}) {
+    for (const std::size_t channels : {std::size_t{11}, std::size_t{40}, std::size_t{131}}) {
+      Case c{};
+      c.weight_shape = {2 * 21, channels, 1, 1};
+      c.attributes.groups = 2;
+      c.batch = 2, c.height = 7, c.width = 7, c.type = DType::u8, c.zero_point = 3;
+      std::vector<std::int8_t> weights(c.weight_count());
+      for (auto& w : weights) w = static_cast<std::int8_t>(random.integer(-60, 60));
+      for (std::size_t row = 0; row < 4; ++row) {
+        const std::size_t at = (10 * row + 1) * channels + 2 * row;
+        weights[at] = weights[at + 1] = row % 2 == 0 ? 127 : -127;
+        weights[at + 2 * channels] = 65, weights[at + 2 * channels + 1] = 64;
+        if (with_minus_128) weights[at + 1] = -128;
+      }
+      std::vector<std::uint8_t> x(c.input_count());
+      for (auto& v : x)
+        v = static_cast<std::uint8_t>(random.integer(0, 2) == 0 ? random.integer(0, 255) : 255);
+      const PackedConv packed(weights.data(), c.weight_shape, c.attributes, isa);
+      if (isa == Isa::avx2 && channels > 11)
+        CHECK(std::string(packed.variant_name()) == "s8, saturating pairs cut");
+      const ConvInput input{x.data(), c.type, c.batch, c.channels(), c.height, c.width, c.zero_point, 0};
+      const OutputStage stage(Epilogue{}, c.weight_shape[0], false);
+      std::vector<std::int32_t> out(c.batch * c.weight_shape[0] * 49);
+      Workspace workspace;
+      conv2d(packed, input, stage, nullptr, out.data(), 1, workspace);
+      const auto expected = convolve<std::int64_t>(c, x.data(), weights.data(), 7, 7);
+      for (std::size_t i = 0; i < out.size(); ++i) CHECK_EQ(std::int64_t{out[i]}, expected[i]);
+    }
+  }
+}
+
 ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
   Random random(32);
   Workspace workspace;

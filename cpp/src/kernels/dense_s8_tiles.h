@@ -18,6 +18,7 @@
 ///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
 ///     kRowBlock, kLaneVectors                  blocks: kLaneVectors * kWidth lanes
 ///     kTileRows, kTileBlocks                   channels in lanes: rows and lane blocks of a tile
+///     kExcess         whether jobs may bring an excess of weights
 ///     kOffset         whether sums start at an offset that depends on the activations alone, and then
 ///     lane_offsets, row_offsets                those of a lane block, or of a row block
 ///
@@ -51,6 +52,7 @@ struct Tile {
   std::size_t rows, lanes;        ///< valid
   const std::uint8_t* single;     ///< the lane that rides along, at lane `lanes`; null without
   std::int32_t single_offset;
+  DenseExcess excess;  ///< of the tile's row block
 };
 
 template <class Level, ChannelAxis axis>
@@ -142,7 +144,16 @@ class DenseS8 {
             smaller(rows, job_.rows - row),
             smaller(lanes, job_.lanes - lane),
             nullptr,
-            0};
+            0,
+            axis == ChannelAxis::rows && job_.excess.start != nullptr ? excess_of(row / kRowBlock)
+                                                                      : DenseExcess{}};
+  }
+
+  /// The excess of one row block, its arrays from that block's first entry on but `start`.
+  DenseExcess excess_of(std::size_t block) const {
+    const std::uint32_t first = job_.excess.start[block];
+    const auto* weights = static_cast<const std::uint8_t*>(job_.excess.weights);
+    return {job_.excess.start + block, job_.excess.group + first, weights + first * kRowBlock * 4};
   }
 
   /// The tile of R rows and V vectors, or the least that holds the valid outputs.
@@ -197,8 +208,8 @@ class DenseS8 {
     const auto load = [&](int v) GRISTMILL_INLINE {
       return Level::load_bytes(lane + v / kBlockVectors * lane_step + v % kBlockVectors * kWidth * 4);
     };
-    for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4) {
-      if constexpr (axis == ChannelAxis::rows) {
+    if constexpr (axis == ChannelAxis::rows) {
+      const auto step = [&]() GRISTMILL_INLINE {
         Activation x[V];
         unroll<V>([&](auto v) GRISTMILL_INLINE { x[v] = Activation(load(v)); });
         unroll<R>([&](auto r) GRISTMILL_INLINE {
@@ -210,7 +221,21 @@ class DenseS8 {
           single = last.multiply_add(Level::load_rows(broadcast), single);
           single_lane += kLaneBlock * 4;
         }
-      } else {
+      };
+      for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4)
+        step();
+      if constexpr (Level::kExcess) {
+        if (tile.excess.start == nullptr) return;
+        broadcast = static_cast<const std::uint8_t*>(tile.excess.weights);
+        const std::size_t count = tile.excess.start[1] - tile.excess.start[0];
+        for (std::size_t i = 0; i < count; ++i, broadcast += kRowBlock * 4) {
+          lane = tile.lane + tile.excess.group[i] * kLaneBlock * 4;
+          if constexpr (with_single) single_lane = tile.single + tile.excess.group[i] * kLaneBlock * 4;
+          step();
+        }
+      }
+    } else {
+      for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4) {
         typename Level::Bytes weights[V];
         unroll<V>([&](auto v) GRISTMILL_INLINE { weights[v] = load(v); });
         unroll<R>([&](auto r) GRISTMILL_INLINE {

@@ -52,6 +52,7 @@ struct Avx2 {
 struct UnsaturatedAvx2 : Avx2 {
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
+  static constexpr bool kExcess = true;
 
   struct Activation {
     __m256i bytes;
@@ -74,6 +75,7 @@ struct UnsaturatedAvx2 : Avx2 {
 struct ExactAvx2 : Avx2 {
   static constexpr std::uint8_t kFlip = 0x80;
   static constexpr bool kOffset = true;
+  static constexpr bool kExcess = false;
 
   struct Activation {
     __m256i magnitude, negative;
