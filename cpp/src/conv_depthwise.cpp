@@ -22,21 +22,27 @@ struct DepthwiseCall {
 /// The source of an input plane's outputs: staged or flipped into the worker's scratch, or the plane itself.
 const std::byte* source_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size_t plane) {
   const ConvCall& conv = call.conv;
-  const auto* in = static_cast<const std::byte*>(conv.input.data) + plane * conv.in_plane() * conv.element();
-  if (!call.copied) return in;
-  const std::size_t elements = conv.layout.plane_elements() + PlaneLayout::kSlack;
+  const PlaneLayout& layout = conv.layout;
+  const std::size_t start = plane * conv.in_plane();
+  const auto* input = static_cast<const std::byte*>(conv.input.data);
+  if (!call.copied) return input + start * conv.element();
+  const std::size_t elements = layout.plane_elements() + PlaneLayout::kSlack;
   void* staged = scratch.plane.reserve(elements * conv.element());
-  if (!conv.layout.staged())
-    std::transform(
-        reinterpret_cast<const std::uint8_t*>(in),
-        reinterpret_cast<const std::uint8_t*>(in) + conv.in_plane(), static_cast<std::uint8_t*>(staged),
-        [flip = call.form.flip](std::uint8_t byte) { return static_cast<std::uint8_t>(byte ^ flip); });
-  else if (conv.weights.is_f32())
-    conv.layout.stage(reinterpret_cast<const float*>(in), static_cast<float*>(staged));
+  if (conv.weights.is_f32()) {
+    const auto* x = static_cast<const float*>(conv.input.data);
+    auto* out = static_cast<float*>(staged);
+    layout.stage({x + start, x + conv.input_elements()}, {out, out + elements});
+    return static_cast<const std::byte*>(staged);
+  }
+  const auto* x = static_cast<const std::uint8_t*>(conv.input.data);
+  auto* out = static_cast<std::uint8_t*>(staged);
+  if (layout.staged())
+    layout.stage({x + start, x + conv.input_elements()}, static_cast<std::uint8_t>(conv.input.zero_point),
+                 call.form.flip, {out, out + elements});
   else
-    conv.layout.stage(reinterpret_cast<const std::uint8_t*>(in),
-                      static_cast<std::uint8_t>(conv.input.zero_point), call.form.flip,
-                      static_cast<std::uint8_t*>(staged));
+    std::transform(x + start, x + start + conv.in_plane(), out, [flip = call.form.flip](std::uint8_t byte) {
+      return static_cast<std::uint8_t>(byte ^ flip);
+    });
   return static_cast<const std::byte*>(staged);
 }
 

@@ -120,54 +120,55 @@ std::size_t PlaneLayout::phase_index(std::size_t row, std::size_t column) {
   const auto same = [&](const Phase& phase) { return phase.row == row && phase.column == column; };
   const auto found = std::find_if(phases_.begin(), phases_.end(), same);
   const auto index = static_cast<std::size_t>(found - phases_.begin());
-  if (found == phases_.end()) phases_.push_back({row, column});
+  if (found != phases_.end()) return index;
+  const std::size_t left = std::min(count_below(pad_left_, column, stride_w_), phase_columns_);
+  const std::size_t right =
+      std::clamp(count_below(width_ + pad_left_, column, stride_w_), left, phase_columns_);
+  phases_.push_back({row, column, left, right, right > left ? left * stride_w_ + column - pad_left_ : 0});
   return index;
 }
 
 template <std::size_t step, class T, class Map>
-void PlaneLayout::stage_phases(const T* plane, T fill, T* staged, Map map) const {
-  const T* plane_end = plane + height_ * width_;
-  T* end = staged + plane_elements_;
+void PlaneLayout::stage_phases(Span<const T> source, T fill, Span<T> staged, Map map) const {
+  T* out = staged.plane;
   for (const Phase& phase : phases_) {
-    const std::size_t left = std::min(count_below(pad_left_, phase.column, stride_w_), phase_columns_);
-    const std::size_t right =
-        std::clamp(count_below(width_ + pad_left_, phase.column, stride_w_), left, phase_columns_);
-    for (std::size_t r = 0; r < phase_rows_; ++r, staged += phase_columns_) {
+    const std::size_t count = phase.right - phase.left;
+    for (std::size_t r = 0; r < phase_rows_; ++r, out += phase_columns_) {
       const std::size_t row = r * stride_h_ + phase.row;
-      if (row < pad_top_ || row >= pad_top_ + height_ || right == left) {
-        fill_run(fill, staged, end, phase_columns_);
+      if (row < pad_top_ || row >= pad_top_ + height_ || count == 0) {
+        fill_run(fill, out, staged.end, phase_columns_);
         continue;
       }
-      const T* source = plane + (row - pad_top_) * width_ + (left * stride_w_ + phase.column - pad_left_);
-      fill_run(fill, staged, end, left);
+      const T* from = source.plane + (row - pad_top_) * width_ + phase.source;
+      fill_run(fill, out, staged.end, phase.left);
       if constexpr (step == 0) {
-        for (std::size_t i = 0; i < right - left; ++i) staged[left + i] = map(source[i * stride_w_]);
+        for (std::size_t i = 0; i < count; ++i) out[phase.left + i] = map(from[i * stride_w_]);
       } else {
-        copy_run<step>(source, plane_end, staged + left, end, right - left, map);
+        copy_run<step>(from, source.end, out + phase.left, staged.end, count, map);
       }
-      fill_run(fill, staged + right, end, phase_columns_ - right);
+      fill_run(fill, out + phase.right, staged.end, phase_columns_ - phase.right);
     }
   }
 }
 
 template <class T, class Map>
-void PlaneLayout::stage_by_stride(const T* plane, T fill, T* staged, Map map) const {
+void PlaneLayout::stage_by_stride(Span<const T> source, T fill, Span<T> staged, Map map) const {
   if (stride_w_ == 1)
-    stage_phases<1>(plane, fill, staged, map);
+    stage_phases<1>(source, fill, staged, map);
   else if (stride_w_ == 2)
-    stage_phases<2>(plane, fill, staged, map);
+    stage_phases<2>(source, fill, staged, map);
   else
-    stage_phases<0>(plane, fill, staged, map);
+    stage_phases<0>(source, fill, staged, map);
 }
 
-void PlaneLayout::stage(const std::uint8_t* plane, std::uint8_t fill, std::uint8_t flip,
-                        std::uint8_t* staged) const {
+void PlaneLayout::stage(Span<const std::uint8_t> source, std::uint8_t fill, std::uint8_t flip,
+                        Span<std::uint8_t> staged) const {
   const auto map = [flip](std::uint8_t byte) { return static_cast<std::uint8_t>(byte ^ flip); };
-  stage_by_stride(plane, map(fill), staged, map);
+  stage_by_stride(source, map(fill), staged, map);
 }
 
-void PlaneLayout::stage(const float* plane, float* staged) const {
-  stage_by_stride(plane, 0.0f, staged, [](float value) { return value; });
+void PlaneLayout::stage(Span<const float> source, Span<float> staged) const {
+  stage_by_stride(source, 0.0f, staged, [](float value) { return value; });
 }
 
 }  // namespace gristmill

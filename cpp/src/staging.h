@@ -24,6 +24,13 @@ class PlaneLayout {
   /// Room that staged storage leaves behind its last plane, so that kernels may load whole vectors.
   static constexpr std::size_t kSlack = 64;
 
+  /// A plane, and the end of the memory that may be touched around it.
+  template <class T>
+  struct Span {
+    T* plane;
+    T* end;
+  };
+
   /// Lays out a plane of height x width for that convolution; reuses the memory of the layout before.
   void lay_out(const PackedConv& weights, std::size_t height, std::size_t width);
 
@@ -38,22 +45,25 @@ class PlaneLayout {
   std::size_t reach() const { return reach_; }
 
   /// Copies a plane of the input into its staged form. `fill` is what padding reads; every byte is XORed with
-  /// `flip`.
-  void stage(const std::uint8_t* plane, std::uint8_t fill, std::uint8_t flip, std::uint8_t* staged) const;
-  void stage(const float* plane, float* staged) const;
+  /// `flip`. Elements before `source.end` may be read, and those before `staged.end` overwritten.
+  void stage(Span<const std::uint8_t> source, std::uint8_t fill, std::uint8_t flip,
+             Span<std::uint8_t> staged) const;
+  void stage(Span<const float> source, Span<float> staged) const;
 
  private:
   void lay_out_in_place(const ConvKernel& kernel);
   void lay_out_staged(const ConvKernel& kernel);
   std::size_t phase_index(std::size_t row, std::size_t column);
   template <class T, class Map>
-  void stage_by_stride(const T* plane, T fill, T* staged, Map map) const;
+  void stage_by_stride(Span<const T> source, T fill, Span<T> staged, Map map) const;
   /// `step` is the stride of columns, or 0 for any.
   template <std::size_t step, class T, class Map>
-  void stage_phases(const T* plane, T fill, T* staged, Map map) const;
+  void stage_phases(Span<const T> source, T fill, Span<T> staged, Map map) const;
 
+  /// Of each row of a phase, columns [left, right) come from the input, the first of them from its `source`.
   struct Phase {
     std::size_t row, column;
+    std::size_t left, right, source;
   };
 
   std::size_t height_ = 0, width_ = 0, out_rows_ = 0, out_columns_ = 0;

@@ -115,7 +115,7 @@ class OutputStage {
   void set_clamp(const Activation& activation, const Epilogue& epilogue);
   void set_curve(const Epilogue& epilogue);
   void set_residual(const Epilogue& epilogue);
-  void add_residual(const StoredTile& tile, std::size_t row, const KernelTable& kernels) const;
+  void add_residual(const StoredTile& tile, std::size_t at, const KernelTable& kernels) const;
 
   struct Residual {
     DType type;
