@@ -49,8 +49,11 @@ template <class T>
 std::vector<T> values_of(const py::array& array) {
   std::vector<T> values(static_cast<std::size_t>(array.size()));
   const auto* from = static_cast<const std::byte*>(array.data());
-  for (std::size_t i = 0; i < values.size(); ++i)
-    std::memcpy(&values[i], from + static_cast<py::ssize_t>(i) * array.strides(0), sizeof(T));
+  const py::ssize_t stride = array.strides(0);
+  for (T& value : values) {
+    std::memcpy(&value, from, sizeof(T));
+    from += stride;
+  }
   return values;
 }
 

@@ -109,12 +109,13 @@ void for_each_segment(const LoopNest& nest, std::size_t begin, std::size_t end, 
 /// Cuts [first, first + count) of a tail into runs of one channel: body(channel, first, count).
 template <class Body>
 void for_each_run(const Tail& tail, std::size_t first, std::size_t count, const Body& body) {
+  if (tail.channels == 1) return body(std::size_t{0}, first, count);
   const std::size_t end = first + count;
-  while (first < end) {
-    const std::size_t length =
-        tail.channels == 1 ? end - first : std::min(tail.inner - first % tail.inner, end - first);
-    body(tail.channels == 1 ? 0 : first / tail.inner % tail.channels, first, length);
-    first += length;
+  std::size_t channel = first / tail.inner % tail.channels, length = tail.inner - first % tail.inner;
+  for (; first < end; first += length, length = tail.inner) {
+    length = std::min(length, end - first);
+    body(channel, first, length);
+    channel = channel + 1 < tail.channels ? channel + 1 : 0;
   }
 }
 

@@ -16,7 +16,7 @@ namespace {
 /// True if the output is stored around the caches: it is larger than the last one, and its contiguous runs
 /// are long, for what streaming stores fill of a cache line only in part is slow to merge.
 bool prefers_streaming(std::size_t bytes, std::size_t run) {
-  constexpr std::size_t kLongRun = 2048;
+  constexpr std::size_t kLongRun = 512;
   static const std::size_t last_cache = [] {
     std::size_t largest = std::size_t{32} << 20;
     for (const CacheInfo& cache : cpu_caches()) largest = cache.bytes;
@@ -39,6 +39,7 @@ struct Conversion {
   void (*run)(const In*, Out*, std::size_t, const Affine&, bool);
   void (*lanes)(const In*, Out*, std::size_t, const AffineLanes&, bool);
   AffineTable table;
+  void (*finish_streams)();
   bool stream = false;
 
   /// Converts elements [first, first + count) of a tail; `channel` is that of a tail without channels.
@@ -61,6 +62,7 @@ void convert_direct(const LoopNest& nest, const Conversion<In, Out>& conversion,
       conversion.convert(reinterpret_cast<const In*>(at.in) + first, reinterpret_cast<Out*>(at.out) + first,
                          nest.tail, at.channel, first, count);
     });
+    if (conversion.stream) conversion.finish_streams();
   });
 }
 
@@ -106,16 +108,20 @@ void convert(const ArrayView<const In>& in, const ArrayView<Out>& out, std::opti
 void quantize(const ArrayView<const float>& x, const QuantParams& params, QuantType type,
               const ArrayView<std::uint8_t>& q, int threads) {
   const QuantizeKernels& kernels = active_kernels().quantize;
-  Conversion<float, std::uint8_t> conversion{
-      kernels.quantize_run, kernels.quantize_lanes, {params, type, channel_count(x.shape, params.axis)}};
+  Conversion<float, std::uint8_t> conversion{kernels.quantize_run,
+                                             kernels.quantize_lanes,
+                                             {params, type, channel_count(x.shape, params.axis)},
+                                             kernels.finish_streams};
   convert(x, q, params.axis, conversion, threads);
 }
 
 void dequantize(const ArrayView<const std::uint8_t>& q, const QuantParams& params, QuantType type,
                 const ArrayView<float>& x, int threads) {
   const QuantizeKernels& kernels = active_kernels().quantize;
-  Conversion<std::uint8_t, float> conversion{
-      kernels.dequantize_run, kernels.dequantize_lanes, {params, type, channel_count(q.shape, params.axis)}};
+  Conversion<std::uint8_t, float> conversion{kernels.dequantize_run,
+                                             kernels.dequantize_lanes,
+                                             {params, type, channel_count(q.shape, params.axis)},
+                                             kernels.finish_streams};
   convert(q, x, params.axis, conversion, threads);
 }
 
@@ -124,7 +130,8 @@ void requantize(const ArrayView<const std::int32_t>& acc, const QuantParams& par
   const QuantizeKernels& kernels = active_kernels().quantize;
   Conversion<std::int32_t, std::uint8_t> conversion{kernels.requantize_run,
                                                     kernels.requantize_lanes,
-                                                    {params, type, channel_count(acc.shape, params.axis)}};
+                                                    {params, type, channel_count(acc.shape, params.axis)},
+                                                    kernels.finish_streams};
   convert(acc, q, params.axis, conversion, threads);
 }
 
@@ -135,7 +142,8 @@ void rescale(const ArrayView<const std::int32_t>& acc, const QuantParams& params
   const QuantizeKernels& kernels = active_kernels().quantize;
   Conversion<std::int32_t, float> conversion{kernels.rescale_run,
                                              kernels.rescale_lanes,
-                                             {params, QuantType::s8, channel_count(acc.shape, params.axis)}};
+                                             {params, QuantType::s8, channel_count(acc.shape, params.axis)},
+                                             kernels.finish_streams};
   convert(acc, y, params.axis, conversion, threads);
 }
 

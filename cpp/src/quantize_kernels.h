@@ -61,6 +61,9 @@ struct QuantizeKernels {
   void (*rescale_lanes)(const std::int32_t* acc, float* y, std::size_t n, const AffineLanes& map,
                         bool stream);
 
+  /// Lets other threads see what calls with `stream` have stored; to be called by the thread that made them.
+  void (*finish_streams)();
+
   /// Lowers *low to the least and raises *high to the greatest of x[0..n) and their own value; both become
   /// NaN, and stay it, if any of these is NaN. The sign of a zero is unspecified.
   void (*min_max_run)(const float* x, std::size_t n, float* low, float* high);

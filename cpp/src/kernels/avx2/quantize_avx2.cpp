@@ -226,7 +226,7 @@ struct Rescale {
 /// groups stored at the start unaligned cover them.
 template <class Out>
 std::size_t streaming_lead(const Out* out) {
-  return (kLine - reinterpret_cast<std::uintptr_t>(out) % kLine) / sizeof(Out);
+  return (0 - reinterpret_cast<std::uintptr_t>(out)) % kLine / sizeof(Out);
 }
 
 /// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
@@ -250,7 +250,6 @@ std::size_t stream_groups(const In* in, Out* out, std::size_t n, const Map& map)
     fetch_ahead(in + i);
     Operation::group(in + i, out + i, map, lane, Streamed{});
   }
-  _mm_sfence();
   return i;
 }
 
@@ -352,6 +351,7 @@ void install_quantize_avx2(QuantizeKernels& slots) {
   slots.requantize_lanes = lanes<Requantize>;
   slots.rescale_run = run<Rescale>;
   slots.rescale_lanes = lanes<Rescale>;
+  slots.finish_streams = [] { _mm_sfence(); };
   slots.min_max_run = min_max_run;
   slots.min_max_lanes = min_max_lanes;
 }

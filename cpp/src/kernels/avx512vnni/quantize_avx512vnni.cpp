@@ -168,11 +168,11 @@ struct Rescale {
   }
 };
 
-/// Elements that bring `out` to the alignment of streaming stores: 1..kGroup, so that the group stored at the
-/// start unaligned covers them.
+/// Elements that bring `out` to the alignment of streaming stores: below kGroup, so that a group stored at
+/// the start unaligned covers them.
 template <class Out>
 std::size_t streaming_lead(const Out* out) {
-  return (kLine - reinterpret_cast<std::uintptr_t>(out) % kLine) / sizeof(Out);
+  return (0 - reinterpret_cast<std::uintptr_t>(out)) % kLine / sizeof(Out);
 }
 
 /// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
@@ -189,13 +189,12 @@ template <class Operation, class In, class Out, class Map>
 void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool stream) {
   std::size_t i = 0, lane = map.lane(0);
   if (stream && n >= kGroup && reinterpret_cast<std::uintptr_t>(out) % sizeof(Out) == 0) {
-    Operation::group(in, out, map, lane, Whole{});
     i = streaming_lead(out);
+    if (i > 0) Operation::group(in, out, map, lane, Whole{});
     for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane)) {
       fetch_ahead(in + i);
       Operation::group(in + i, out + i, map, lane, Streamed{});
     }
-    _mm_sfence();
   } else {
     for (; i + kGroup <= n; i += kGroup, lane = map.next(lane))
       Operation::group(in + i, out + i, map, lane, Whole{});

@@ -97,6 +97,7 @@ void install_quantize_scalar(QuantizeKernels& slots) {
   slots.requantize_lanes = lanes<requantize<Each>>;
   slots.rescale_run = run<rescale<Same>>;
   slots.rescale_lanes = lanes<rescale<Each>>;
+  slots.finish_streams = [] {};
   slots.min_max_run = min_max_run;
   slots.min_max_lanes = min_max_lanes;
 }

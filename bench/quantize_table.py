@@ -1,0 +1,81 @@
+"""Prints how quantize and dequantize compare with plain copies, onnxruntime and numpy, and writes JSON.
+
+    python bench/quantize_table.py [large] [small] [--seconds S] [--json FILE]
+
+One thread on one core, best of interleaved rounds, results into arrays that exist. Large arrays are measured against
+the better of two copies that move the same bytes, small ones that stay in the second-level cache against peers.
+"""
+
+from __future__ import annotations
+
+import os
+
+import bars
+import bench_quantize
+from bars import Bar
+from bench_quantize import AXES, Case
+from gristmill.timing import interleave
+
+_OPS = ("quantize", "dequantize")
+
+
+def large_bars(seconds: float) -> list[Bar]:
+    """64 Mi elements against the better copy of the same run."""
+    result = []
+    for op in _OPS:
+        for name, axis in AXES.items():
+            case = Case.random(bench_quantize.LARGE, axis)
+            ours = case.quantize() if op == "quantize" else case.dequantize()
+            timings = interleave({"ours": ours, **bench_quantize.copies(case, op)}, seconds=seconds)
+            own = timings.pop("ours").best
+            bound = min(timings, key=lambda copy: timings[copy].best)
+            limit = timings[bound].best
+            rate = 5 * case.x.size / own / 1e9
+            result.append(
+                Bar(
+                    f"{op} {name}",
+                    f"{1e3 * own:.2f} ms, {rate:.1f} GB/s",
+                    f"{bound} {1e3 * limit:.2f} ms",
+                    limit / own,
+                    0.85,
+                )
+            )
+    return result
+
+
+def small_bars(seconds: float) -> list[Bar]:
+    """64 Ki elements against onnxruntime and numpy; the copy for information."""
+    result = []
+    targets = {"onnxruntime": 2.0, "numpy": 8.0, "copy": 0.0}
+    for op in _OPS:
+        for name, axis in AXES.items():
+            case = Case.random(bench_quantize.SMALL, axis)
+            calls = bench_quantize.candidates(case, op)
+            del calls["streaming copy"]
+            timings = interleave(calls, seconds=seconds, max_rounds=100_000)
+            own = timings["ours"].best
+            for peer, target in targets.items():
+                other = timings[peer].best
+                figure = f"{1e6 * own:.1f} µs"
+                result.append(Bar(f"{op} {name}", figure, f"{peer} {1e6 * other:.1f} µs", other / own, target))
+    return result
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = bars.argument_parser(__doc__)
+    parser.add_argument("tables", nargs="*", choices=["large", "small", []], help="which tables (default: both)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time to spend on each row")
+    arguments = parser.parse_args()
+    tables = arguments.tables or ["large", "small"]
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    report = bars.Report(arguments.json)
+    if "large" in tables:
+        report.add("64 Mi elements, one thread", large_bars(arguments.seconds))
+    if "small" in tables:
+        report.add("64 Ki elements, one thread", small_bars(arguments.seconds))
+    report.close()
+
+
+if __name__ == "__main__":
+    main()
