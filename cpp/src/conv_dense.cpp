@@ -29,11 +29,19 @@ struct DenseConv {
   std::size_t positions() const { return conv.layout.positions(); }
 };
 
-/// Lane blocks of a tile such that threads finish together: the time is that of the thread with most tiles.
-std::size_t balance(std::size_t most, std::size_t least, std::size_t blocks, std::size_t planes,
-                    std::size_t threads) {
+/// Tasks that the rows of a tile are split into: as many as it takes to give every thread two.
+std::size_t row_parts(std::size_t tiles, std::size_t threads) {
+  return threads > 1 && tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
+}
+
+/// Lane blocks of a tile, of `least` to `most`, such that threads finish early together. The time is that of
+/// the thread with most tasks; each further part of a tile's rows packs the tile again.
+std::size_t balanced_tile(std::size_t least, std::size_t most, std::size_t blocks, std::size_t planes,
+                          std::size_t threads) {
   const auto time = [&](std::size_t size) {
-    return ceil_div(planes * ceil_div(blocks, size), threads) * size;
+    constexpr std::size_t kMultiply = 32;  // in units of the time to pack
+    const std::size_t tiles = planes * ceil_div(blocks, size), parts = row_parts(tiles, threads);
+    return ceil_div(tiles * parts, threads) * size * (kMultiply + parts) / parts;
   };
   std::size_t best = most;
   for (std::size_t size = most; size >= least; --size)
@@ -50,14 +58,13 @@ void choose_tiles(DenseConv& dense, std::size_t images) {
   if (threads == 1) {
     dense.tile_blocks = ceil_div(blocks, ceil_div(blocks, most));
   } else {
-    // Some tiles for each thread, unless that leaves less than 64 lanes to a tile.
+    // Four tiles for each thread, of 64 lanes at least, where there is so much; else up to 256 lanes.
     const std::size_t least = std::min(ceil_div(64, dense.lane_block), most);
-    const std::size_t wanted = std::max<std::size_t>(blocks * planes / (4 * threads), 1);
-    dense.tile_blocks = balance(std::clamp(wanted, least, most), least, blocks, planes, threads);
+    const std::size_t wanted = std::max(blocks * planes / (4 * threads), 4 * least);
+    dense.tile_blocks = balanced_tile(least, std::min(wanted, most), blocks, planes, threads);
   }
   dense.tiles = ceil_div(blocks, dense.tile_blocks);
-  const std::size_t tiles = planes * dense.tiles;
-  const std::size_t parts = threads > 1 && tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
+  const std::size_t parts = row_parts(planes * dense.tiles, threads);
   const std::size_t task_blocks = ceil_div(row_blocks, std::min(parts, row_blocks));
   dense.task_rows = task_blocks * dense.weights.block();
   dense.row_tasks = ceil_div(row_blocks, task_blocks);
