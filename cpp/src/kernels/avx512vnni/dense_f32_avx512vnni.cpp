@@ -4,28 +4,11 @@
 #include <cstdint>
 
 #include "dense_kernels.h"
+#include "kernels/avx512vnni/f32_avx512vnni.h"
 #include "kernels/dense_f32_tiles.h"
 
 namespace gristmill {
 namespace {
-
-/// max and min return their second operand where either is NaN, so clamps keep NaN.
-struct F32x16 {
-  using Vector = __m512;
-  static constexpr int kWidth = 16;
-  static constexpr __mmask16 kAll = 0xFFFF;
-  static __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1); }
-  static Vector zero() { return _mm512_setzero_ps(); }
-  static Vector load(const float* from) { return _mm512_loadu_ps(from); }
-  static Vector load_first(const float* from, std::size_t n) { return _mm512_maskz_loadu_ps(first(n), from); }
-  static void store(float* to, Vector x) { _mm512_storeu_ps(to, x); }
-  static void store_first(float* to, Vector x, std::size_t n) { _mm512_mask_storeu_ps(to, first(n), x); }
-  static Vector broadcast(const float* from) { return _mm512_set1_ps(*from); }
-  static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
-  static Vector clamp(Vector x, Vector low, Vector high) {
-    return _mm512_maskz_min_ps(kAll, high, _mm512_maskz_max_ps(kAll, low, x));
-  }
-};
 
 /// The eight rows of a block.
 struct F32x8 {

@@ -1,0 +1,155 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/sparse_rows.h"
+#include "kernels/unroll.h"
+
+/// The three sparse formats of the x86 levels, as templates over the level's vectors. `Level` names
+///
+///     Vector              s32 accumulators and bytes alike, kWidth of the former; load
+///     broadcast           four s8 in every dword
+///     multiply_add        sum + x · w in groups of four bytes
+///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
+///     in_order            puts the four sums of Quads into the order of lanes
+///     Epilogue, OneChannel                the level's int8 epilogue
+///     Simd                the level's f32 vectors
+///
+/// A lane block is four vectors.
+namespace gristmill {
+namespace {
+
+template <class Level>
+class FinishS8 {
+ public:
+  explicit FinishS8(const SparseJob& job)
+      : job_(job), channels_(*static_cast<const EpilogueS8*>(job.epilogue)), epilogue_(channels_) {}
+
+  [[gnu::always_inline]] void store(const typename Level::Vector (&sum)[4], std::size_t channel) const {
+    epilogue_.template store<4>(sum, typename Level::OneChannel(channels_, channel), job_.out,
+                                channel * job_.out_stride, job_.lanes);
+  }
+
+ private:
+  const SparseJob& job_;
+  const EpilogueS8& channels_;
+  const typename Level::Epilogue epilogue_;
+};
+
+/// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
+/// sum[i] holds the lanes 16p + 4i .. 16p + 4i + 3.
+template <class Level>
+struct Quads {
+  using Entry = SparseQuad;
+  using Element = std::uint8_t;
+  static constexpr std::size_t kLaneBlock = 4 * Level::kWidth;
+  static constexpr std::size_t kBlockRows = Level::kByteRows;
+
+  struct Sum {
+    typename Level::Vector sum[4];
+
+    template <int set>
+    [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
+      const auto x0 = Level::load(panel + quad.offset[0]), x1 = Level::load(panel + quad.offset[1]);
+      const auto x2 = Level::load(panel + quad.offset[2]), x3 = Level::load(panel + quad.offset[3]);
+      const auto low01 = Level::low8(x0, x1), low23 = Level::low8(x2, x3);
+      const auto high01 = Level::high8(x0, x1), high23 = Level::high8(x2, x3);
+      const auto w = Level::broadcast(quad.weight);
+      sum[0] = Level::multiply_add(sum[0], Level::low16(low01, low23), w);
+      sum[1] = Level::multiply_add(sum[1], Level::high16(low01, low23), w);
+      sum[2] = Level::multiply_add(sum[2], Level::low16(high01, high23), w);
+      sum[3] = Level::multiply_add(sum[3], Level::high16(high01, high23), w);
+    }
+  };
+
+  struct Finish : FinishS8<Level> {
+    using FinishS8<Level>::FinishS8;
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      typename Level::Vector lanes[4];
+      Level::in_order(of.sum, lanes);
+      FinishS8<Level>::store(lanes, channel);
+    }
+  };
+};
+
+/// kWidth lanes to a vector, each with the four bytes of the block's group.
+template <class Level>
+struct Blocks {
+  using Entry = SparseBlock;
+  using Element = std::uint8_t;
+  static constexpr std::size_t kLaneBlock = 4 * Level::kWidth;
+  static constexpr std::size_t kBlockRows = Level::kByteRows;
+
+  struct Sum {
+    typename Level::Vector sum[4];
+
+    template <int set>
+    [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
+      const auto w = Level::broadcast(block.weight);
+      const std::uint8_t* from = panel + block.offset;
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        sum[i] = Level::multiply_add(sum[i], Level::load(from + 4 * Level::kWidth * i), w);
+      });
+    }
+  };
+
+  struct Finish : FinishS8<Level> {
+    using FinishS8<Level>::FinishS8;
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      FinishS8<Level>::store(of.sum, channel);
+    }
+  };
+};
+
+/// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight: four
+/// vectors of lanes, twice.
+template <class Level>
+struct Singles {
+  using Simd = typename Level::Simd;
+  using Vector = typename Simd::Vector;
+  using Entry = SparseSingle;
+  using Element = float;
+  static constexpr std::size_t kLaneBlock = 4 * Simd::kWidth;
+  static constexpr std::size_t kBlockRows = Level::kFloatRows;
+
+  struct Sum {
+    Vector sum[2][4];
+
+    template <int set>
+    [[gnu::always_inline]] void add(const SparseSingle& single, const float* panel) {
+      const Vector w = Simd::broadcast(&single.weight);
+      const float* row = panel + single.offset;
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        sum[set][i] = Simd::fma(w, Simd::load(row + Simd::kWidth * i), sum[set][i]);
+      });
+    }
+  };
+
+  class Finish {
+   public:
+    explicit Finish(const SparseJob& job)
+        : job_(job), epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)) {}
+
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      const Vector bias = Simd::broadcast(epilogue_.bias + channel);
+      const Vector low = Simd::broadcast(&epilogue_.low), high = Simd::broadcast(&epilogue_.high);
+      float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
+      std::size_t left = job_.lanes;
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        const Vector sum = Simd::add(Simd::add(of.sum[0][i], of.sum[1][i]), bias);
+        const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
+        const Vector value = Simd::clamp(sum, low, high);
+        here == Simd::kWidth ? Simd::store(out, value) : Simd::store_first(out, value, here);
+        out += here, left -= here;
+      });
+    }
+
+   private:
+    const SparseJob& job_;
+    const EpilogueF32 epilogue_;
+  };
+};
+
+}  // namespace
+}  // namespace gristmill
