@@ -14,8 +14,8 @@
 
 namespace gristmill {
 
-/// What one worker of a parallel section has to itself.
-struct WorkerScratch {
+/// What one worker of a parallel section has to itself, cache lines included.
+struct alignas(128) WorkerScratch {
   AlignedBuffer panel;  ///< packed activations
   AlignedBuffer plane;  ///< one staged plane
   std::vector<LaneRun> runs;
