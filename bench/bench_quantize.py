@@ -102,7 +102,7 @@ class Case:
         scale, zero_point = self.scale, self.zero_point
         if self.axis is None:
             scale, zero_point = scale.reshape(()), zero_point.reshape(())
-        attributes = {} if self.axis is None else {"axis": self.axis}
+        attributes: dict[str, Any] = {} if self.axis is None else {"axis": self.axis}
         graph = helper.make_graph(
             [helper.make_node(op, ["x", "scale", "zero_point"], ["y"], **attributes)],
             "layer",
