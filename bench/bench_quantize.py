@@ -24,7 +24,7 @@ Call = Callable[[], object]
 Array = npt.NDArray[Any]
 
 LARGE = (65536, 1024)  # 64 Mi elements: beyond every cache
-SMALL = (256, 256)  # 320 KiB in and out: within the second-level cache
+SMALL = (64, 1024)  # 320 KiB in and out: within the second-level cache
 AXES: dict[str, int | None] = {"per tensor": None, "per channel, axis 0": 0, "per channel, last axis": -1}
 
 
