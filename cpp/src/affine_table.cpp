@@ -29,15 +29,14 @@ std::string at_channel(std::size_t channel, std::size_t channels) {
   return channels == 1 ? "" : " at channel " + std::to_string(channel);
 }
 
-void check_scale(float scale, std::size_t channel, std::size_t channels) {
-  if (std::isfinite(scale) && scale > 0) return;
+[[noreturn, gnu::cold]] void refuse_scale(float scale, std::size_t channel, std::size_t channels) {
   throw Error(ErrorKind::argument, "scale",
               "must be finite and greater than 0 as float32, got " + format_float(scale) +
                   at_channel(channel, channels));
 }
 
-void check_zero_point(std::int32_t zero_point, QuantType type, std::size_t channel, std::size_t channels) {
-  if (zero_point >= quant_min(type) && zero_point <= quant_max(type)) return;
+[[noreturn, gnu::cold]] void refuse_zero_point(std::int32_t zero_point, QuantType type, std::size_t channel,
+                                               std::size_t channels) {
   throw Error(ErrorKind::argument, "zero_point",
               "must be in " + std::to_string(quant_min(type)) + ".." + std::to_string(quant_max(type)) +
                   ", got " + std::to_string(zero_point) + at_channel(channel, channels));
@@ -59,12 +58,14 @@ AffineTable::AffineTable(const QuantParams& params, QuantType type, std::size_t 
   const bool shared_zero_point = params.zero_point.size() == 1;
   if (!shared_zero_point)
     check_count("zero_point", params.zero_point.size(), channels, params.axis.has_value());
-  channels_.reserve(channels);
+  channels_.resize(channels);
   for (std::size_t c = 0; c < channels; ++c) {
+    const float scale = params.scale[c];
     const std::int32_t zero_point = params.zero_point[shared_zero_point ? 0 : c];
-    check_scale(params.scale[c], c, channels);
-    check_zero_point(zero_point, type, c, channels);
-    channels_.push_back(make_affine(params.scale[c], zero_point, type));
+    if (!(std::isfinite(scale) && scale > 0)) refuse_scale(scale, c, channels);
+    if (zero_point < quant_min(type) || zero_point > quant_max(type))
+      refuse_zero_point(zero_point, type, c, channels);
+    channels_[c] = make_affine(scale, zero_point, type);
   }
 }
 
