@@ -41,8 +41,10 @@ function(gristmill_add_level target level flags)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # Partial redundancy elimination, and scheduling before registers are assigned, make GCC spill register-tiled
     # accumulators. Its AVX-512 intrinsics pass undefined vectors on purpose, which GCC 12 warns of.
-    target_compile_options(gristmill_${level} PRIVATE -fno-tree-pre -fno-schedule-insns -fno-lto
-                                                      -Wno-maybe-uninitialized)
+    target_compile_options(gristmill_${level} PRIVATE -fno-tree-pre -fno-schedule-insns -fno-lto)
+    if(level STREQUAL "avx512vnni")
+      target_compile_options(gristmill_${level} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
   endif()
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:gristmill_${level}>)
 endfunction()

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 
 /// Dense weight kernels: a block of rows times a block of lanes, over all of K, ending in the epilogue.
 ///

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 
 /// Depthwise convolution: one plane of pixels, one small kernel, one output plane.
 ///

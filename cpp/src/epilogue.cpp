@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 #include "gristmill/error.h"
 #include "kernel_table.h"
 #include "packed_weights.h"

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 
 /// Sparse weight kernels: rows of nonzero weights times one panel, ending in the same epilogue as dense
 /// kernels.

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 #include "kernels/unroll.h"
 
 /// The int8 epilogue on vectors of accumulators, for every kernel that ends in one.

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "epilogue.h"
+#include "epilogue_kernels.h"
 
 /// The int8 epilogue on vectors of accumulators, for every NEON level and every kernel that ends in one.
 ///
