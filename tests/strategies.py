@@ -24,7 +24,7 @@ def arrays(draw: st.DrawFn, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Arr
         raw = generator.integers(0, 256, (*shape, kind.itemsize), dtype=np.uint8)
         return raw.view(kind).reshape(shape)
     if kind.kind == "f":
-        return np.asarray(generator.integers(-1200, 1200, shape) * kind.type(0.25), kind)
+        return np.asarray(generator.integers(-1200, 1200, shape) * 0.25, kind)
     bounds = np.iinfo(kind)
     return generator.integers(max(bounds.min, -1000), min(bounds.max, 1000) + 1, shape).astype(kind)
 
@@ -37,9 +37,9 @@ def laid_out(draw: st.DrawFn, array: Array) -> Array:
     extents = [array.shape[axis] * abs(step) for axis, step in zip(order, (steps[axis] for axis in order), strict=True)]
     offset = draw(st.sampled_from([0, 0, 0, 1]))
     size = int(np.prod(extents, dtype=np.int64)) * array.itemsize
-    memory = np.zeros(size + offset, np.uint8)[offset:].view(array.dtype) if size else np.zeros(0, array.dtype)
-    view = memory.reshape(extents).transpose(np.argsort(order))
-    view = view[(..., *(slice(None, None, step) for step in steps))]
+    memory: Array = np.zeros(size + offset, np.uint8)[offset:].view(array.dtype) if size else np.zeros(0, array.dtype)
+    index = (..., *(slice(None, None, step) for step in steps))
+    view: Array = memory.reshape(extents).transpose(np.argsort(order))[index]
     assert view.shape == array.shape
     view[...] = array
     return view

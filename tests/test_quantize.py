@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 INT8_TYPES = (np.uint8, np.int8)
-TYPE_PROTOS = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
+TYPE_PROTOS: dict[type, int] = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
 
 
 def same_bits(actual: Array, expected: Array) -> bool:
@@ -56,7 +56,7 @@ def test_per_channel_equals_oracle_in_any_layout(
     x = data.draw(strategies.arrays(shape, np.float32))
     scale = data.draw(strategies.scales(shape[axis]))
     generator = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    zero_point = generator.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape[axis]).astype(dtype)
+    zero_point: Array = generator.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape[axis]).astype(dtype)
     wide_scale, wide_zero = (oracles.along(axis, values, len(shape)) for values in (scale, zero_point))
     out = data.draw(strategies.laid_out(np.zeros(shape, dtype)))
     q = kernels.quantize_per_channel(data.draw(strategies.laid_out(x)), scale, zero_point, axis, dtype, out=out)
@@ -120,7 +120,7 @@ def test_equals_onnxruntime(isa: str, dtype: type, scale: float, zero_point: int
     bits = generator.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
     with np.errstate(all="ignore"):
         ties = (np.arange(-600, 600) * np.float32(0.5) * np.float32(scale)).astype(np.float32)
-    x = np.concatenate([bits, ties, np.float32([np.nan, np.inf, -np.inf, 0.0, -0.0])])
+    x = np.concatenate([bits, ties, np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)])
     info, proto = helper.make_tensor_value_info, TYPE_PROTOS[dtype]
     inputs = [info("x", TensorProto.FLOAT, [None]), info("s", TensorProto.FLOAT, []), info("z", proto, [])]
     nodes = [
@@ -160,9 +160,10 @@ X = np.ones((4, 5), np.float32)
 READ_ONLY = np.zeros((4, 5), np.uint8)
 READ_ONLY.flags.writeable = False
 REPEATED = np.lib.stride_tricks.as_strided(np.zeros(8, np.uint8), (4, 5), (1, 1))
+untyped: Any = kernels
 
 MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
-    (lambda: kernels.quantize_per_tensor([1.0], 1.0), gm.DTypeError, "x: expected a numpy array, got list"),
+    (lambda: untyped.quantize_per_tensor([1.0], 1.0), gm.DTypeError, "x: expected a numpy array, got list"),
     (lambda: kernels.quantize_per_tensor(X.astype(np.float64), 1.0), gm.DTypeError, "x: expected float32, got float64"),
     (lambda: kernels.quantize_per_tensor(X.astype(">f4"), 1.0), gm.DTypeError, "x: is byte-swapped"),
     (lambda: kernels.quantize_per_tensor(X, 0.0), gm.ArgumentError, "scale: must be finite and greater than 0"),
@@ -170,8 +171,8 @@ MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
     (lambda: kernels.quantize_per_tensor(X, np.nan), gm.ArgumentError, "scale: must be"),
     (lambda: kernels.quantize_per_tensor(X, np.inf), gm.ArgumentError, "scale: must be"),
     (lambda: kernels.quantize_per_tensor(X, 1e-60), gm.ArgumentError, "scale: must be"),
-    (lambda: kernels.quantize_per_tensor(X, "wide"), gm.DTypeError, "scale: expected a number"),
-    (lambda: kernels.quantize_per_tensor(X, np.ones(2, np.float32)), gm.ShapeError, "scale: expected rank 0"),
+    (lambda: untyped.quantize_per_tensor(X, "wide"), gm.DTypeError, "scale: expected a number"),
+    (lambda: untyped.quantize_per_tensor(X, np.ones(2, np.float32)), gm.ShapeError, "scale: expected rank 0"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, 256), gm.ArgumentError, r"zero_point: must be in 0\.\.255, got 256"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, -1), gm.ArgumentError, "zero_point: must be in"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, 2**70), gm.ArgumentError, "zero_point: must be in"),
@@ -180,7 +181,7 @@ MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
         gm.ArgumentError,
         r"zero_point: must be in -128\.\.127",
     ),
-    (lambda: kernels.quantize_per_tensor(X, 1.0, 0.5), gm.DTypeError, "zero_point: expected a whole number"),
+    (lambda: untyped.quantize_per_tensor(X, 1.0, 0.5), gm.DTypeError, "zero_point: expected a whole number"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, 0, np.int16), gm.DTypeError, "dtype: expected uint8 or int8"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, 0, "no type"), gm.DTypeError, "dtype: is no numpy type"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, out=READ_ONLY), gm.ArgumentError, "out: is read-only"),
@@ -189,7 +190,7 @@ MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
     (lambda: kernels.quantize_per_tensor(X, 1.0, out=np.zeros((4, 5), np.int8)), gm.DTypeError, "out: expected uint8"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, out=X.view(np.uint8)[:, ::4]), gm.ArgumentError, "out: shares memory"),
     (lambda: kernels.quantize_per_tensor(X, 1.0, threads=0), gm.ArgumentError, "threads: must be in"),
-    (lambda: kernels.quantize_per_tensor(X, 1.0, threads=1.5), gm.DTypeError, "threads: expected a whole number"),
+    (lambda: untyped.quantize_per_tensor(X, 1.0, threads=1.5), gm.DTypeError, "threads: expected a whole number"),
     (
         lambda: kernels.quantize_per_channel(X, np.ones(4, np.float32), axis=2),
         gm.ShapeError,
@@ -197,7 +198,7 @@ MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
     ),
     (lambda: kernels.quantize_per_channel(X, np.ones(4, np.float32), axis=-3), gm.ShapeError, "axis: is -3"),
     (lambda: kernels.quantize_per_channel(X, np.ones(5, np.float32)), gm.ShapeError, "scale: expected 4 values"),
-    (lambda: kernels.quantize_per_channel(X, np.ones(4)), gm.DTypeError, "scale: expected float32, got float64"),
+    (lambda: untyped.quantize_per_channel(X, np.ones(4)), gm.DTypeError, "scale: expected float32, got float64"),
     (
         lambda: kernels.quantize_per_channel(X, np.array([1, 1, 0, 1], np.float32)),
         gm.ArgumentError,
@@ -213,12 +214,12 @@ MISUSES: list[tuple[Any, type[gm.GristmillError], str]] = [
         gm.DTypeError,
         "zero_point: expected an integer type",
     ),
-    (lambda: kernels.dequantize_per_tensor(X, 1.0), gm.DTypeError, "q: expected uint8 or int8, got float32"),
-    (lambda: kernels.requantize(X, 1.0), gm.DTypeError, "acc: expected int32"),
+    (lambda: untyped.dequantize_per_tensor(X, 1.0), gm.DTypeError, "q: expected uint8 or int8, got float32"),
+    (lambda: untyped.requantize(X, 1.0), gm.DTypeError, "acc: expected int32"),
     (lambda: kernels.requantize(X.astype(np.int32), 1.0, 3, np.float32), gm.ArgumentError, "zero_point: must be 0"),
     (lambda: kernels.min_max(X, 7), gm.ShapeError, "axis: is 7"),
-    (lambda: kernels.choose_qparams(np.float32([1, np.nan])), gm.ArgumentError, "range: .*remove NaN"),
-    (lambda: kernels.choose_qparams(np.float32([[1], [np.inf]]), axis=0), gm.ArgumentError, "of channel 1"),
+    (lambda: kernels.choose_qparams(np.array([1, np.nan], np.float32)), gm.ArgumentError, "range: .*remove NaN"),
+    (lambda: kernels.choose_qparams(np.array([[1], [np.inf]], np.float32), axis=0), gm.ArgumentError, "of channel 1"),
     (lambda: kernels.range_qparams(2.0, 1.0), gm.ArgumentError, "minimum exceeds the maximum"),
 ]
 
@@ -254,7 +255,7 @@ def test_chosen_params_of_constant_and_tiny_tensors() -> None:
     assert kernels.choose_qparams(np.full(3, 5.1, np.float32))[1] == 0
     assert kernels.choose_qparams(np.full(3, -5.1, np.float32))[1] == 255
     assert kernels.choose_qparams(np.full(3, 1e-44, np.float32)) == (2.0**-126, 0)
-    scale, zero_point = kernels.choose_qparams(np.float32([[-1, 2], [0, 0]]), np.int8, axis=0)
+    scale, zero_point = kernels.choose_qparams(np.array([[-1, 2], [0, 0]], np.float32), np.int8, axis=0)
     assert scale.dtype == np.float32
     assert zero_point.dtype == np.int8
     assert scale.tolist() == [np.float32(3 / 255), 1.0]
