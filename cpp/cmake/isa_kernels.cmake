@@ -1,6 +1,6 @@
 # gristmill_add_isa_kernels(target) adds kernels/scalar and every level of the target architecture to `target`.
 #
-# Each level's files are compiled with that level's flags and no others, without link-time optimization, and `target`
+# Each level's files are compiled with that level's flags and no others, without link-time optimization, and isa.cpp
 # learns of the level by the definition GRISTMILL_HAVE_<LEVEL>=1. An architecture without levels builds scalar alone.
 include(CheckCXXCompilerFlag)
 
@@ -61,6 +61,6 @@ function(gristmill_add_isa_kernels target)
     endif()
     gristmill_add_level(${target} ${level} "${gristmill_flags_${level}}")
     string(TOUPPER ${level} upper)
-    target_compile_definitions(${target} PUBLIC GRISTMILL_HAVE_${upper}=1)
+    set_property(SOURCE src/isa.cpp APPEND PROPERTY COMPILE_DEFINITIONS GRISTMILL_HAVE_${upper}=1)
   endforeach()
 endfunction()
