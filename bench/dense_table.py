@@ -87,7 +87,8 @@ class Layer:
         )
 
 
-def _gemm_calls(m: int, k: int, n: int) -> dict[str, tuple[_Call, float]]:
+def gemm_calls(m: int, k: int, n: int) -> dict[str, tuple[_Call, float]]:
+    """Return our int8 and float32 products of that size, each with its multiplications in 10^9."""
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (n, k), np.uint8)
     weights = np.clip(np.rint(generator.standard_normal((m, k)) * 30), -127, 127).astype(np.int8)
@@ -111,7 +112,7 @@ def gemm_bars(seconds: float) -> list[Bar]:
     bound = kernels.calibrate(seconds=1.0)
     targets = {"int8": _GEMM_TARGET.get(gm.get_isa(), 0.0), "f32": _F32_TARGET if gm.get_isa() in _GEMM_TARGET else 0.0}
     for m, k, n in shapes.GEMM_SIZES:
-        calls = _gemm_calls(m, k, n)
+        calls = gemm_calls(m, k, n)
         timings = interleave({name: call for name, (call, _) in calls.items()}, seconds=seconds)
         for name, (_, giga_macs) in calls.items():
             rate = giga_macs / timings[name].best
