@@ -55,8 +55,13 @@ bool is_supported(Isa isa) {
 }
 
 void run_case(const Case& test, Tally& tally) {
-  if (test.plain != nullptr) return run_one(test.name, tally, test.plain);
+  const char* only = std::getenv("GRISTMILL_TEST_ISA");
+  if (test.plain != nullptr) {
+    if (only == nullptr) run_one(test.name, tally, test.plain);
+    return;
+  }
   for (Isa isa : gristmill::compiled_isas()) {
+    if (only != nullptr && gristmill::isa_name(isa) != only) continue;
     const std::string name = test.name + "[" + std::string(gristmill::isa_name(isa)) + "]";
     run_one(name, tally, [&] {
       if (!is_supported(isa)) skip("this processor lacks the level");

@@ -17,6 +17,8 @@
 ///
 /// An ISA_TEST is reported as skipped for each compiled level that the machine lacks; with
 /// GRISTMILL_REQUIRE_ISA=avx2,... in the environment a required level that is skipped makes the run fail.
+/// GRISTMILL_TEST_ISA=avx512vnni runs the ISA_TESTs at that level and nothing else: for an emulator, where
+/// the rest has run natively.
 namespace harness {
 
 struct Failure {

@@ -3,6 +3,7 @@
 # Prints what the tests print; the exit status is 0 when they passed.
 #
 #   GRISTMILL_REQUIRE_ISA   levels that have to run there (default avx512vnni)
+#   GRISTMILL_TEST_ISA      the one level that is tested there (default avx512vnni)
 #   GRISTMILL_TEST_QUICK    1 thins out the sweeps (default 1)
 #   BOCHS_CPU               Bochs processor model (default corei7_icelake_u: AVX-512 VNNI and VBMI)
 #   BOCHS_TIMEOUT           seconds until the machine is given up (default 600)
@@ -26,6 +27,7 @@ kernel_options=(
   clearcpuid=fsrm,pku,xsavec,xsaves
   # For init and the tests: the kernel hands unknown options on as environment.
   "GRISTMILL_REQUIRE_ISA=${GRISTMILL_REQUIRE_ISA-avx512vnni}"
+  "GRISTMILL_TEST_ISA=${GRISTMILL_TEST_ISA-avx512vnni}"
   "GRISTMILL_TEST_QUICK=${GRISTMILL_TEST_QUICK-1}"
   "GRISTMILL_TEST_FILTER=$filter"
 )
