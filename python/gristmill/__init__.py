@@ -11,7 +11,9 @@ from gristmill.errors import (
     GristmillError,
     IsaError,
     LimitError,
+    ModelFormatError,
     ShapeError,
+    UnsupportedOpError,
 )
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 
@@ -21,7 +23,9 @@ __all__ = [
     "GristmillError",
     "IsaError",
     "LimitError",
+    "ModelFormatError",
     "ShapeError",
+    "UnsupportedOpError",
     "__version__",
     "errors",
     "get_isa",

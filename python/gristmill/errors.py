@@ -48,6 +48,14 @@ class IsaError(GristmillError, ValueError):
     """An instruction-set level is unknown, not compiled, or not supported by this processor."""
 
 
+class ModelFormatError(GristmillError, ValueError):
+    """A model file, or a graph made from it, is damaged or contradicts itself."""
+
+
+class UnsupportedOpError(GristmillError, NotImplementedError):
+    """A model uses an operator, or a form of one, that gristmill does not run."""
+
+
 class LimitError(GristmillError, ValueError):
     """A size is beyond what the arithmetic or the memory budget allows."""
 
