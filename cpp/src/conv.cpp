@@ -10,6 +10,7 @@
 #include "depthwise_weights.h"
 #include "gristmill/error.h"
 #include "packed_weights.h"
+#include "sparse_weights.h"
 
 namespace gristmill {
 namespace {
@@ -76,14 +77,38 @@ void require_input(const PackedConv& weights, const ConvInput& input) {
 
 PackedConv::PackedConv(const std::int8_t* weights, const std::array<std::size_t, 4>& shape,
                        const ConvAttributes& attributes, Isa isa)
-    : shape_(shape), attributes_(attributes), isa_(isa), f32_(false), depthwise_(false) {
+    : shape_(shape), attributes_(attributes), isa_(isa), f32_(false) {
   pack(weights);
 }
 
 PackedConv::PackedConv(const float* weights, const std::array<std::size_t, 4>& shape,
                        const ConvAttributes& attributes, Isa isa)
-    : shape_(shape), attributes_(attributes), isa_(isa), f32_(true), depthwise_(false) {
+    : shape_(shape), attributes_(attributes), isa_(isa), f32_(true) {
   pack(weights);
+}
+
+PackedConv::PackedConv(const CsrMatrix<std::int8_t>& weights, SparseKind kind,
+                       const std::array<std::size_t, 4>& shape, const ConvAttributes& attributes, Isa isa)
+    : shape_(shape), attributes_(attributes), isa_(isa), f32_(false) {
+  pack_sparse(weights, kind);
+}
+
+PackedConv::PackedConv(const CsrMatrix<float>& weights, SparseKind kind,
+                       const std::array<std::size_t, 4>& shape, const ConvAttributes& attributes, Isa isa)
+    : shape_(shape), attributes_(attributes), isa_(isa), f32_(true) {
+  pack_sparse(weights, kind);
+}
+
+template <class T>
+void PackedConv::pack_sparse(const CsrMatrix<T>& weights, SparseKind kind) {
+  require_attributes(attributes_, shape_);
+  const std::size_t k = checked_product({shape_[1], shape_[2], shape_[3]}, "weights");
+  if (weights.rows() != shape_[0] || weights.columns() != k)
+    throw Error(ErrorKind::shape, "weights",
+                "the matrix is " + std::to_string(weights.rows()) + " x " +
+                    std::to_string(weights.columns()) + ", but the shape asks for " +
+                    std::to_string(shape_[0]) + " x " + std::to_string(k));
+  sparse_ = std::make_unique<const SparseWeights>(weights, groups(), kind, kernel_table(isa_));
 }
 
 template <class T>
@@ -93,8 +118,7 @@ void PackedConv::pack(const T* weights) {
   const std::size_t rows = shape_[0] / groups();
   const std::size_t k = checked_product({shape_[1], shape_[2], shape_[3]}, "weights");
   const WeightView<T> view{weights, groups(), rows, k, k, 1};
-  depthwise_ = shape_[1] == 1 && rows <= kMostMultiplier;
-  if (depthwise_)
+  if (shape_[1] == 1 && rows <= kMostMultiplier)
     channels_ = std::make_unique<const DepthwiseWeights>(view, kernels);
   else
     dense_ = std::make_unique<const PackedWeights>(view, WeightSide::broadcast, kernels);
@@ -104,14 +128,26 @@ PackedConv::~PackedConv() = default;
 PackedConv::PackedConv(PackedConv&&) noexcept = default;
 PackedConv& PackedConv::operator=(PackedConv&&) noexcept = default;
 
-std::size_t PackedConv::bytes() const { return depthwise_ ? channels_->bytes() : dense_->bytes(); }
+std::size_t PackedConv::bytes() const {
+  if (is_sparse()) return sparse_->bytes();
+  return is_depthwise() ? channels_->bytes() : dense_->bytes();
+}
+
+std::size_t PackedConv::executed_macs() const {
+  if (is_sparse()) return sparse_->executed_macs();
+  return is_depthwise() ? shape_[0] * shape_[2] * shape_[3] : dense_->channels() * dense_->padded_k();
+}
 
 const char* PackedConv::variant_name() const {
-  if (!depthwise_) return dense_->variant_name();
+  if (is_sparse()) return sparse_->variant_name();
+  if (!is_depthwise()) return dense_->variant_name();
   return f32_ ? "f32 depthwise" : "s8 depthwise";
 }
 
-const WeightSums& PackedConv::sums() const { return depthwise_ ? channels_->sums() : dense_->sums(); }
+const WeightSums& PackedConv::sums() const {
+  if (is_sparse()) return sparse_->sums();
+  return is_depthwise() ? channels_->sums() : dense_->sums();
+}
 
 std::array<std::size_t, 2> PackedConv::output_size(std::size_t height, std::size_t width) const {
   const ConvAttributes& a = attributes_;
@@ -134,7 +170,10 @@ void conv2d(const PackedConv& weights, const ConvInput& input, const OutputStage
   if (input.batch == 0) return;
   const ConvCall call{
       weights, input, stage, residual, out, threads, buffers, kernel_table(weights.isa()), buffers.layout};
-  weights.is_depthwise() ? conv2d_depthwise(call) : conv2d_dense(call);
+  if (weights.is_sparse())
+    conv2d_sparse(call);
+  else
+    weights.is_depthwise() ? conv2d_depthwise(call) : conv2d_dense(call);
 }
 
 }  // namespace gristmill

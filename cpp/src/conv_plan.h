@@ -29,5 +29,6 @@ struct ConvCall {
 
 void conv2d_dense(const ConvCall& call);
 void conv2d_depthwise(const ConvCall& call);
+void conv2d_sparse(const ConvCall& call);
 
 }  // namespace gristmill

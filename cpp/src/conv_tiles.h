@@ -15,9 +15,6 @@
 /// is a tile, or some rows of it where tiles are few.
 namespace gristmill {
 
-/// The layouts of panel_kernels.h.
-enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
-
 /// The panels that a weight kernel reads.
 struct PanelForm {
   PanelKind kind;

@@ -138,6 +138,15 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
 
 }  // namespace
 
+std::size_t PackedSparse::entries_before(std::size_t row) const noexcept {
+  std::size_t entries_of_rows = 0;
+  for (std::size_t block = 0; block < k_blocks; ++block) {
+    const std::uint32_t* start = entry_start.data() + block * (rows + 1);
+    entries_of_rows += start[row] - start[0];
+  }
+  return entries_of_rows;
+}
+
 PackedSparse pack_sparse_quads(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
   return pack<std::int8_t, SparseQuad>(SparseKind::quads, weights, format, append_quads);
 }

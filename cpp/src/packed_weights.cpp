@@ -76,6 +76,17 @@ bool takes_excess(const WeightView<std::int8_t>& weights, const std::vector<std:
 
 }  // namespace
 
+void WeightSums::add_row(std::int64_t sum, std::int64_t magnitude) {
+  if (magnitude > kMostMagnitude)
+    throw Error(ErrorKind::limit, "weights",
+                "the magnitudes of output channel " + std::to_string(sums.size()) + " add up to " +
+                    std::to_string(magnitude) +
+                    "; with activations of 255 an int32 accumulator holds at most " +
+                    std::to_string(kMostMagnitude) + ": split the layer along its input channels");
+  sums.push_back(static_cast<std::int32_t>(sum));
+  magnitudes.push_back(static_cast<std::uint32_t>(magnitude));
+}
+
 WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {
   for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
     std::int64_t sum = 0, magnitude = 0;
@@ -83,14 +94,18 @@ WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {
       sum += weights.at(row, k);
       magnitude += std::abs(int{weights.at(row, k)});
     }
-    if (magnitude > kMostMagnitude)
-      throw Error(ErrorKind::limit, "weights",
-                  "the magnitudes of output channel " + std::to_string(row) + " add up to " +
-                      std::to_string(magnitude) +
-                      "; with activations of 255 an int32 accumulator holds at most " +
-                      std::to_string(kMostMagnitude) + ": split the layer along its input channels");
-    sums.push_back(static_cast<std::int32_t>(sum));
-    magnitudes.push_back(static_cast<std::uint32_t>(magnitude));
+    add_row(sum, magnitude);
+  }
+}
+
+WeightSums::WeightSums(const CsrMatrix<std::int8_t>& weights) {
+  for (std::size_t row = 0; row < weights.rows(); ++row) {
+    std::int64_t sum = 0, magnitude = 0;
+    for (const int weight : weights.row_data(row)) {
+      sum += weight;
+      magnitude += std::abs(weight);
+    }
+    add_row(sum, magnitude);
   }
 }
 

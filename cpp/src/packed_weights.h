@@ -6,6 +6,7 @@
 
 #include "aligned_buffer.h"
 #include "gristmill/isa.h"
+#include "gristmill/sparse.h"
 #include "kernel_table.h"
 
 /// Weights in the order in which a level's dense kernels read them, packed once and used by every call.
@@ -43,7 +44,11 @@ struct WeightSums {
   std::vector<std::int32_t> sums;
   std::vector<std::uint32_t> magnitudes;
   explicit WeightSums(const WeightView<std::int8_t>& weights);
+  explicit WeightSums(const CsrMatrix<std::int8_t>& weights);
   WeightSums() = default;
+
+ private:
+  void add_row(std::int64_t sum, std::int64_t magnitude);
 };
 
 /// Which operand of a dense kernel the weights are.

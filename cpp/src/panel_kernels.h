@@ -63,6 +63,9 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
   }
 }
 
+/// The layouts of panels.
+enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
+
 struct PanelKernels {
   /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is at most 64 and a multiple of 8,
   /// or of 4 at the NEON levels

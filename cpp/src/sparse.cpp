@@ -109,6 +109,20 @@ void CsrMatrix<T>::to_dense(std::span<T> dense) const {
 }
 
 template <class T>
+CsrMatrix<T> CsrMatrix<T>::rows_between(std::size_t first, std::size_t last) const {
+  CsrMatrix part;
+  part.rows_ = last - first;
+  part.columns_ = columns_;
+  for (std::size_t row = first; row <= last; ++row) part.indptr_.push_back(indptr_[row] - indptr_[first]);
+  const auto entries = [&](const auto& of) {
+    return std::vector(of.begin() + indptr_[first], of.begin() + indptr_[last]);
+  };
+  part.indices_ = entries(indices_);
+  part.data_ = entries(data_);
+  return part;
+}
+
+template <class T>
 std::span<const std::int32_t> CsrMatrix<T>::row_indices(std::size_t row) const noexcept {
   const auto begin = static_cast<std::size_t>(indptr_[row]), end = static_cast<std::size_t>(indptr_[row + 1]);
   return std::span(indices_).subspan(begin, end - begin);

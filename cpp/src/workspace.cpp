@@ -14,7 +14,8 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 
 std::size_t Workspace::bytes() const noexcept {
   std::size_t total = buffers_->staged.bytes();
-  for (const WorkerScratch& worker : buffers_->workers) total += worker.panel.bytes() + worker.plane.bytes();
+  for (const WorkerScratch& worker : buffers_->workers)
+    total += worker.panel.bytes() + worker.plane.bytes() + worker.sums.bytes();
   return total;
 }
 
@@ -24,6 +25,7 @@ void Workspace::trim(std::size_t most) noexcept {
   for (WorkerScratch& worker : buffers_->workers) {
     worker.panel.release();
     worker.plane.release();
+    worker.sums.release();
   }
 }
 

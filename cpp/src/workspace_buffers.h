@@ -18,6 +18,7 @@ namespace gristmill {
 struct alignas(128) WorkerScratch {
   AlignedBuffer panel;  ///< packed activations
   AlignedBuffer plane;  ///< one staged plane
+  AlignedBuffer sums;   ///< accumulators between K blocks
   std::vector<LaneRun> runs;
   std::size_t packed_tile = kNone;  ///< the tile whose activations `panel` holds
 

@@ -99,6 +99,24 @@ std::string describe(const Case& c) {
          std::to_string(c.width);
 }
 
+/// The same weights dense, or in one of their sparse formats: all in turn.
+PackedConv pack(const Case& c, std::span<const std::int8_t> w, int round, Isa isa) {
+  if (round % 3 == 0) return {w.data(), c.weight_shape, c.attributes, isa};
+  const std::size_t rows = c.weight_shape[0];
+  return {CsrMatrix<std::int8_t>::from_dense(w, rows, w.size() / rows),
+          round % 3 == 1 ? SparseKind::quads : SparseKind::blocks, c.weight_shape, c.attributes, isa};
+}
+
+PackedConv pack(const Case& c, std::span<const float> w, int round, Isa isa) {
+  if (round % 3 == 0) return {w.data(), c.weight_shape, c.attributes, isa};
+  const std::size_t rows = c.weight_shape[0];
+  return {CsrMatrix<float>::from_dense(w, rows, w.size() / rows), SparseKind::singles, c.weight_shape,
+          c.attributes, isa};
+}
+
+/// Of a hundred weights that many are not zero.
+int kept_weights(int round) { return round % 3 == 0 ? 100 : 10 + round % 90; }
+
 }  // namespace
 
 ISA_TEST(conv_int8_reads_and_writes_only_its_arrays) {
@@ -110,8 +128,10 @@ ISA_TEST(conv_int8_reads_and_writes_only_its_arrays) {
     GuardedBuffer<std::uint8_t> x(c.input_count(), edge);
     for (auto& byte : x.span()) byte = static_cast<std::uint8_t>(random.integer(0, 255));
     GuardedBuffer<std::int8_t> w(c.weight_count(), edge);
-    for (auto& weight : w.span()) weight = static_cast<std::int8_t>(random.integer(-128 + round % 3, 127));
-    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+    for (auto& weight : w.span())
+      if (random.integer(0, 99) < kept_weights(round))
+        weight = static_cast<std::int8_t>(random.integer(-128 + round % 2, 127));
+    const PackedConv packed = pack(c, w.view(), round, isa);
     const auto [rows, columns] = packed.output_size(c.height, c.width);
     const auto expected = c.type == DType::u8
                               ? convolve<std::int32_t>(c, x.data(), w.data(), rows, columns)
@@ -168,8 +188,9 @@ ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
     const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
     GuardedBuffer<float> x(c.input_count(), edge), w(c.weight_count(), edge);
     for (auto& value : x.span()) value = static_cast<float>(random.integer(-100, 100));
-    for (auto& value : w.span()) value = static_cast<float>(random.integer(-100, 100));
-    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+    for (auto& value : w.span())
+      if (random.integer(0, 99) < kept_weights(round)) value = static_cast<float>(random.integer(-100, 100));
+    const PackedConv packed = pack(c, w.view(), round, isa);
     const auto [rows, columns] = packed.output_size(c.height, c.width);
     const auto expected = convolve<float>(c, x.data(), w.data(), rows, columns);  // whole numbers: exact
     GuardedBuffer<float> out(expected.size(), edge);
@@ -191,7 +212,7 @@ ISA_TEST(conv_passes_stay_inside_their_arrays) {
     const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
     const std::vector<std::uint8_t> x(c.input_count(), 200);
     const std::vector<std::int8_t> w(c.weight_count(), 3);
-    const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+    const PackedConv packed = pack(c, std::span<const std::int8_t>(w), round, isa);
     const auto [rows, columns] = packed.output_size(c.height, c.width);
     const std::size_t count = c.batch * c.weight_shape[0] * rows * columns;
     GuardedBuffer<std::uint8_t> out(count, edge), residual(count, edge);
@@ -208,6 +229,9 @@ ISA_TEST(conv_passes_stay_inside_their_arrays) {
     conv2d(packed, input, stage, residual.data(), out.data(), 1, workspace);
     const std::vector<std::uint8_t> first(out.data(), out.data() + count);
     conv2d(packed, input, stage, residual.data(), out.data(), 3, workspace);
+    CHECK_SAME(out.view(), std::span<const std::uint8_t>(first), describe(c));
+    conv2d(pack(c, std::span<const std::int8_t>(w), round + 1, isa), input, stage, residual.data(),
+           out.data(), 1, workspace);
     CHECK_SAME(out.view(), std::span<const std::uint8_t>(first), describe(c));
   }
 }

@@ -7,6 +7,8 @@
 
 #include "gristmill/epilogue.h"
 #include "gristmill/isa.h"
+#include "gristmill/packed_sparse.h"
+#include "gristmill/sparse.h"
 #include "gristmill/workspace.h"
 
 /// Convolution of images in NCHW: y[n, m, oh, ow] = epilogue(sum over c, kh, kw of w[m, c, kh, kw] * x[n, c,
@@ -26,6 +28,9 @@
 ///
 /// Groups of one input channel with few outputs each are a depthwise convolution, which has kernels of its
 /// own (depthwise_kernels.h) that read staged planes directly.
+///
+/// Weights given as a CsrMatrix run in the sparse format that is asked for, whatever their shape: only what
+/// is not zero is multiplied. Results are those of dense weights, bit for bit in int8.
 namespace gristmill {
 
 struct ConvAttributes {
@@ -43,6 +48,7 @@ struct ConvKernel {
 
 class PackedWeights;
 class DepthwiseWeights;
+class SparseWeights;
 struct WeightSums;
 
 /// The weights of a convolution, packed for one level: their layout is that level's and is never stored.
@@ -54,13 +60,20 @@ class PackedConv {
              const ConvAttributes& attributes, Isa isa);
   PackedConv(const float* weights, const std::array<std::size_t, 4>& shape, const ConvAttributes& attributes,
              Isa isa);
+  /// Row m of the matrix holds the weights of output channel m, in the order of `shape`. The kind is quads or
+  /// blocks for int8 and singles for f32; else Error(argument).
+  PackedConv(const CsrMatrix<std::int8_t>& weights, SparseKind kind, const std::array<std::size_t, 4>& shape,
+             const ConvAttributes& attributes, Isa isa);
+  PackedConv(const CsrMatrix<float>& weights, SparseKind kind, const std::array<std::size_t, 4>& shape,
+             const ConvAttributes& attributes, Isa isa);
   ~PackedConv();
   PackedConv(PackedConv&&) noexcept;
   PackedConv& operator=(PackedConv&&) noexcept;
 
   Isa isa() const { return isa_; }
   bool is_f32() const { return f32_; }
-  bool is_depthwise() const { return depthwise_; }
+  bool is_depthwise() const { return channels_ != nullptr; }
+  bool is_sparse() const { return sparse_ != nullptr; }
   const ConvAttributes& attributes() const { return attributes_; }
   const std::array<std::size_t, 4>& shape() const { return shape_; }
   ConvKernel kernel() const { return {shape_[2], shape_[3]}; }
@@ -68,27 +81,33 @@ class PackedConv {
   std::size_t out_channels() const { return shape_[0]; }
   std::size_t in_channels() const { return shape_[1] * groups(); }
   std::size_t bytes() const;
+  /// Multiplications for each output position, those of zeros that are executed included.
+  std::size_t executed_macs() const;
   const char* variant_name() const;
 
   /// Rows and columns of the output; throws Error(shape) if the padded image is smaller than the kernel.
   std::array<std::size_t, 2> output_size(std::size_t height, std::size_t width) const;
 
-  /// The one of these that is_depthwise() names.
+  /// The one of these that is_depthwise() and is_sparse() name.
   const PackedWeights& dense() const { return *dense_; }
   const DepthwiseWeights& depthwise() const { return *channels_; }
+  const SparseWeights& sparse() const { return *sparse_; }
   /// Of the output channels; empty for f32.
   const WeightSums& sums() const;
 
  private:
   template <class T>
   void pack(const T* weights);
+  template <class T>
+  void pack_sparse(const CsrMatrix<T>& weights, SparseKind kind);
 
   std::array<std::size_t, 4> shape_;
   ConvAttributes attributes_;
   Isa isa_;
-  bool f32_, depthwise_;
+  bool f32_;
   std::unique_ptr<const PackedWeights> dense_;
   std::unique_ptr<const DepthwiseWeights> channels_;
+  std::unique_ptr<const SparseWeights> sparse_;
 };
 
 /// Images, contiguous in NCHW.

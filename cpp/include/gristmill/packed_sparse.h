@@ -27,6 +27,8 @@ struct PackedSparse {
 
   /// Entries over all rows.
   std::size_t entry_count() const noexcept { return entry_start.empty() ? 0 : entry_start.back(); }
+  /// Entries of the executed rows before this one.
+  std::size_t entries_before(std::size_t row) const noexcept;
   /// Multiplications executed per lane, zero-filled ones included.
   std::size_t executed_macs() const noexcept { return entry_count() * (kind == SparseKind::singles ? 1 : 4); }
   /// Memory taken by all tables.

@@ -13,9 +13,9 @@
 /// A CsrMatrix is valid by construction: every lower layer may use its indices without looking at them again.
 /// Valid means
 ///
-///     indptr    rows + 1 numbers, the first 0, none below its predecessor, the last equal to the number of
-///     entries indices   in [0, columns), strictly rising within a row: sorted, no duplicates data      as
-///     many as indices; explicit zeros are allowed and cost what a nonzero costs
+///     indptr    rows + 1 numbers, the first 0, none below its predecessor, the last the number of entries
+///     indices   in [0, columns), strictly rising within a row: sorted, no duplicates
+///     data      as many as indices; explicit zeros are allowed
 ///
 /// This is the form of exchange and storage. Kernels run packed forms made from it (see packed_sparse.h).
 namespace gristmill {
@@ -34,6 +34,9 @@ class CsrMatrix {
 
   /// Writes all rows * columns elements.
   void to_dense(std::span<T> dense) const;
+
+  /// A matrix of rows [first, last) alone.
+  CsrMatrix rows_between(std::size_t first, std::size_t last) const;
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t columns() const noexcept { return columns_; }

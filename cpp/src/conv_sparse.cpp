@@ -1,0 +1,76 @@
+#include <algorithm>
+
+#include "conv_tiles.h"
+#include "sparse_weights.h"
+
+namespace gristmill {
+namespace {
+
+/// Panels of a tile together: sparse weights are read again for every lane block, so that a tile gains
+/// nothing from being wider than what fits beside them in the second-level cache.
+constexpr std::size_t kPanelBytes = std::size_t{1} << 17;
+
+class SparseWeightKernel final : public WeightKernel {
+ public:
+  explicit SparseWeightKernel(const ConvCall& conv) : conv_(conv), weights_(conv.weights.sparse()) {}
+
+  PanelForm panel() const override {
+    return {panel_kind(weights_.kind()),
+            weights_.format().lane_block,
+            weights_.k(),
+            {},
+            activation_form(conv_.input.type, conv_.input.zero_point, 0),
+            kPanelBytes};
+  }
+
+  std::size_t most_parts() const override { return weights_.rows(); }
+
+  std::size_t part_start(std::size_t group, std::size_t part, std::size_t parts) const override {
+    return weights_.part_start(group, part, parts);
+  }
+
+  void multiply(const PackedTile& tile, WorkerScratch& scratch, std::size_t first_row,
+                std::size_t last_row) const override {
+    const SparseFormat& format = weights_.format();
+    const PackedSparse& packed = weights_.group(tile.group);
+    const std::size_t positions = conv_.layout.positions(), channel = tile.group * packed.rows;
+    const std::size_t start = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
+    const bool f32 = weights_.is_f32();
+    const EpilogueF32 epilogue_f32 = f32 ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
+    const EpilogueS8 epilogue_s8 =
+        f32 ? EpilogueS8{} : conv_.stage.kernel_s8(conv_.buffers.folded_bias, channel);
+    SparseJob job = sparse_job(packed);
+    job.first_row = first_row;
+    job.last_row = last_row;
+    job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
+    job.out_stride = positions;
+    if (packed.k_blocks > 1) job.accumulators = scratch.sums.reserve(packed.rows * format.sum_bytes);
+    const std::size_t panel_bytes = panel().bytes();
+    for (std::size_t lane = 0; lane < tile.lanes; lane += format.lane_block) {
+      const std::size_t offset = start + lane;
+      job.panel = tile.panels + lane / format.lane_block * panel_bytes;
+      job.lanes = std::min(format.lane_block, tile.lanes - lane);
+      job.out = static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output());
+      format.multiply(job);
+      if (conv_.stage.has_passes()) finish(packed, job, offset);
+    }
+  }
+
+ private:
+  /// The passes over what a job has stored.
+  void finish(const PackedSparse& packed, const SparseJob& job, std::size_t offset) const {
+    for (std::size_t row = job.first_row; row < job.last_row; ++row) {
+      const std::size_t at = offset + packed.row_order[row] * job.out_stride;
+      conv_.stage.finish({conv_.out, conv_.residual, at, 1, job.lanes, job.out_stride}, conv_.kernels);
+    }
+  }
+
+  const ConvCall& conv_;
+  const SparseWeights& weights_;
+};
+
+}  // namespace
+
+void conv2d_sparse(const ConvCall& conv) { conv2d_tiles(conv, SparseWeightKernel(conv)); }
+
+}  // namespace gristmill
