@@ -16,6 +16,7 @@ from gristmill.errors import (
     UnsupportedOpError,
 )
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
+from gristmill.weights import load_weights
 
 __all__ = [
     "ArgumentError",
@@ -31,6 +32,7 @@ __all__ = [
     "get_isa",
     "get_num_threads",
     "kernels",
+    "load_weights",
     "set_isa",
     "set_num_threads",
 ]
