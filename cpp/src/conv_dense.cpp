@@ -18,7 +18,7 @@ class DenseWeightKernel final : public WeightKernel {
 
   PanelForm panel() const override {
     return {f32_ ? PanelKind::planar_f32 : PanelKind::quads,
-            f32_ ? conv_.kernels.dense.f32_lane_block : weights_.variant().lane_block,
+            kernel().lane_block,
             weights_.k(),
             weights_.repeated(),
             activation_form(conv_.input.type, conv_.input.zero_point, f32_ ? 0 : weights_.variant().flip),
@@ -43,6 +43,10 @@ class DenseWeightKernel final : public WeightKernel {
   }
 
  private:
+  const DenseKernel& kernel() const {
+    return f32_ ? conv_.kernels.dense.f32_channels_in_rows : weights_.variant().channels_in_rows;
+  }
+
   void multiply_rows(const PackedTile& tile, std::size_t row, std::size_t rows) const {
     const std::size_t channel = tile.group * weights_.rows() + row;
     const std::size_t positions = conv_.layout.positions();
@@ -59,7 +63,7 @@ class DenseWeightKernel final : public WeightKernel {
                        static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output()),
                        positions,
                        weights_.excess(tile.group, row)};
-    (f32_ ? conv_.kernels.dense.f32_channels_in_rows : weights_.variant().channels_in_rows)(job);
+    kernel().multiply(job);
     if (conv_.stage.has_passes())
       conv_.stage.finish({conv_.out, conv_.residual, offset, rows, tile.lanes, positions}, conv_.kernels);
   }

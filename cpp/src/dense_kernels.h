@@ -20,7 +20,8 @@
 ///     lane       [lane blocks][ceil(K/4)][lane_block][4]   lanes of the last block beyond P hold anything
 ///
 /// where the weights of K beyond the last are zero and the activations there anything,
-/// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block].
+/// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block]. With a row block
+/// of one, the broadcast operand is a plain matrix: activations need no packing unless their K is ragged.
 namespace gristmill {
 
 /// Weights of a broadcast operand beyond what is multiplied safely, for kernels of which pairs may not
@@ -50,14 +51,19 @@ struct DenseJob {
   DenseExcess excess{};     ///< s8 with channels in rows only; null pointers where there is none
 };
 
+/// A kernel and the blocks of its operands.
+struct DenseKernel {
+  std::size_t row_block, lane_block;
+  void (*multiply)(const DenseJob& job);
+};
+
 /// A way of multiplying int8 operands at one level.
 struct DenseS8Variant {
-  std::size_t row_block, lane_block;
   /// XOR applied to u8 activations when they are packed (0x80: the kernel wants s8; s8 activations take flip
   /// ^ 0x80). The driver folds the shift of 128 into bias.
   std::uint8_t flip;
-  void (*channels_in_rows)(const DenseJob& job);   ///< broadcast = weights s8, lane = activations
-  void (*channels_in_lanes)(const DenseJob& job);  ///< broadcast = activations, lane = weights s8
+  DenseKernel channels_in_rows;   ///< broadcast = weights s8, lane = activations
+  DenseKernel channels_in_lanes;  ///< broadcast = activations, lane = weights s8
 };
 
 struct DenseKernels {
@@ -66,9 +72,8 @@ struct DenseKernels {
   /// Faster, and exact only where every pair of weights (w[4g], w[4g+1]) and (w[4g+2], w[4g+3]) has opposite
   /// signs or |w0| + |w1| <= 128. Equal to `general` where the level has no such kernel.
   DenseS8Variant no_saturation;
-  std::size_t f32_row_block, f32_lane_block;
-  void (*f32_channels_in_rows)(const DenseJob& job);
-  void (*f32_channels_in_lanes)(const DenseJob& job);
+  DenseKernel f32_channels_in_rows;
+  DenseKernel f32_channels_in_lanes;
 };
 
 }  // namespace gristmill

@@ -29,15 +29,21 @@ struct LinearCall {
   void* out;
   Workspace::Buffers& buffers;
   const KernelTable& kernels;
+  const DenseKernel& kernel;
   ActivationForm form;
-  std::size_t row_block, depth_bytes;  // of a row as packed
+  std::size_t depth_bytes;  // of a row as packed
   std::size_t tile_rows, row_tiles, tile_lanes, lane_tiles;
 
   std::size_t row_bytes() const { return input.k * element_size(input.type); }
+  /// Whether the kernel's broadcast operand is what the caller passed.
+  bool in_place() const { return kernel.row_block == 1 && form.flip == 0 && depth_bytes == row_bytes(); }
 };
 
+/// Rows are split by so many, a multiple of the rows of every level's tiles.
+constexpr std::size_t kRowStep = 24;
+
 void choose_tiles(LinearCall& call, int threads) {
-  const std::size_t row_blocks = ceil_div(call.input.rows, call.row_block);
+  const std::size_t row_blocks = ceil_div(call.input.rows, kRowStep);
   const std::size_t lane_block = call.weights.block();
   const std::size_t lane_blocks = ceil_div(call.weights.rows(), lane_block);
   const auto tiles_of = [&](std::size_t blocks, std::size_t block) {
@@ -45,17 +51,16 @@ void choose_tiles(LinearCall& call, int threads) {
     const std::size_t fitting = budget / std::max<std::size_t>(block * call.depth_bytes, 1);
     return ceil_div(blocks, std::max<std::size_t>(fitting, 1));
   };
-  std::size_t row_tiles = tiles_of(row_blocks, call.row_block);
+  std::size_t row_tiles = tiles_of(row_blocks, kRowStep);
   std::size_t lane_tiles = tiles_of(lane_blocks, lane_block);
   const std::size_t workers = worker_count(row_blocks * lane_blocks, threads);
   if (workers > 1) {
     // Rows are split first, for each thread packs the rows that it multiplies; lanes where rows are few.
     const std::size_t wanted = 4 * workers;
-    constexpr std::size_t kLeastRowBlocks = 4;
-    row_tiles = std::max(row_tiles, std::min(wanted, row_blocks / kLeastRowBlocks));
+    row_tiles = std::max(row_tiles, std::min(wanted, row_blocks));
     lane_tiles = std::max(lane_tiles, std::min(ceil_div(wanted, row_tiles), lane_blocks));
   }
-  call.tile_rows = ceil_div(row_blocks, row_tiles) * call.row_block;
+  call.tile_rows = ceil_div(row_blocks, row_tiles) * kRowStep;
   call.row_tiles = ceil_div(call.input.rows, call.tile_rows);
   call.tile_lanes = ceil_div(lane_blocks, lane_tiles) * lane_block;
   call.lane_tiles = ceil_div(call.weights.rows(), call.tile_lanes);
@@ -76,46 +81,51 @@ void pack_row_end(const LinearCall& call, const std::uint8_t* row, std::uint32_t
       const std::size_t source = at + i < k ? at + i : call.weights.repeated()[at + i - k];
       bytes[i] = static_cast<std::uint8_t>(row[source] ^ call.form.flip);
     }
-    out[at / 4 * call.row_block] = load_word(bytes.data());
+    out[at / 4 * call.kernel.row_block] = load_word(bytes.data());
   }
 }
 
 /// Packs a block of rows as the broadcast operand: [words of a row][row_block], a word being four bytes or
 /// one float, with zeros for the rows that are missing.
 void pack_row_block(const LinearCall& call, const std::uint8_t* rows, std::size_t count, std::uint32_t* out) {
-  const std::size_t stride = call.row_bytes(), words = stride / 4;
+  const std::size_t block = call.kernel.row_block, words = call.row_bytes() / 4;
   const std::uint32_t flip = call.form.flip * 0x01010101u;
-  if (count < call.row_block) std::fill_n(out, call.depth_bytes / 4 * call.row_block, 0u);
-  for (std::size_t w = 0; w < words; ++w) {
-    for (std::size_t r = 0; r < count; ++r)
-      out[w * call.row_block + r] = load_word(rows + r * stride + 4 * w) ^ flip;
+  if (count < block) std::fill_n(out, call.depth_bytes / 4 * block, 0u);
+  for (std::size_t r = 0; r < count; ++r, rows += call.row_bytes(), ++out) {
+    if (block == 1) {
+      for (std::size_t w = 0; w < words; ++w) out[w] = load_word(rows + 4 * w) ^ flip;
+    } else {
+      for (std::size_t w = 0; w < words; ++w) out[w * block] = load_word(rows + 4 * w) ^ flip;
+    }
+    if (words * 4 != call.depth_bytes) pack_row_end(call, rows, out);
   }
-  if (words * 4 == call.depth_bytes) return;
-  for (std::size_t r = 0; r < count; ++r) pack_row_end(call, rows + r * stride, out + r);
 }
 
-void pack_rows(const LinearCall& call, std::size_t first, std::size_t rows, void* packed) {
-  const auto* x = static_cast<const std::uint8_t*>(call.input.data) + first * call.row_bytes();
-  auto* out = static_cast<std::uint32_t*>(packed);
-  for (std::size_t row = 0; row < rows; row += call.row_block) {
-    pack_row_block(call, x + row * call.row_bytes(), std::min(call.row_block, rows - row), out);
-    out += call.row_block * call.depth_bytes / 4;
-  }
+/// The rows of a tile as the broadcast operand.
+const void* broadcast_rows(const LinearCall& call, WorkerScratch& scratch, std::size_t tile,
+                           std::size_t rows) {
+  const auto* x = static_cast<const std::uint8_t*>(call.input.data) + tile * call.tile_rows * call.row_bytes();
+  if (call.in_place()) return x;
+  auto* packed = static_cast<std::uint32_t*>(scratch.panel.reserve(call.tile_rows * call.depth_bytes));
+  if (scratch.packed_tile == tile) return packed;
+  scratch.packed_tile = tile;
+  const std::size_t block = call.kernel.row_block;
+  for (std::size_t row = 0; row < rows; row += block)
+    pack_row_block(call, x + row * call.row_bytes(), std::min(block, rows - row),
+                   packed + row * call.depth_bytes / 4);
+  return packed;
 }
 
 void run_task(const LinearCall& call, WorkerScratch& scratch, std::size_t task) {
   const std::size_t tile = task / call.lane_tiles;
   const std::size_t row = tile * call.tile_rows, rows = std::min(call.tile_rows, call.input.rows - row);
-  void* packed = scratch.panel.reserve(call.tile_rows * call.depth_bytes);
-  if (scratch.packed_tile != tile) pack_rows(call, row, rows, packed);
-  scratch.packed_tile = tile;
   const std::size_t lane = task % call.lane_tiles * call.tile_lanes;
   const std::size_t channels = call.weights.rows(), lanes = std::min(call.tile_lanes, channels - lane);
   const bool f32 = call.weights.is_f32();
   const std::size_t offset = row * channels + lane;
   const EpilogueF32 epilogue_f32 = f32 ? call.stage.kernel_f32(lane) : EpilogueF32{};
   const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : call.stage.kernel_s8(call.buffers.folded_bias, lane);
-  const DenseJob job{packed,
+  const DenseJob job{broadcast_rows(call, scratch, tile, rows),
                      call.weights.at(0, lane),
                      call.weights.k(),
                      rows,
@@ -123,7 +133,7 @@ void run_task(const LinearCall& call, WorkerScratch& scratch, std::size_t task) 
                      f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
                      static_cast<std::byte*>(call.out) + offset * element_size(call.stage.output()),
                      channels};
-  (f32 ? call.kernels.dense.f32_channels_in_lanes : call.weights.variant().channels_in_lanes)(job);
+  call.kernel.multiply(job);
   if (call.stage.has_passes())
     call.stage.finish({call.out, call.residual, offset, rows, lanes, channels}, call.kernels);
 }
@@ -177,8 +187,8 @@ void linear(const PackedLinear& weights, const LinearInput& input, const OutputS
                   out,
                   workspace.buffers(),
                   kernels,
+                  f32 ? kernels.dense.f32_channels_in_lanes : packed.variant().channels_in_lanes,
                   activation_form(input.type, input.zero_point, f32 ? 0 : packed.variant().flip),
-                  f32 ? kernels.dense.f32_row_block : packed.variant().row_block,
                   packed.padded_k() * packed.element_size(),
                   0,
                   0,

@@ -67,7 +67,7 @@ constexpr double kMostExcess = 0.1;
 bool takes_excess(const WeightView<std::int8_t>& weights, const std::vector<std::uint32_t>& repeated,
                   const DenseS8Variant& variant, WeightSide side) {
   const bool broadcast = side == WeightSide::broadcast;
-  const std::size_t block = broadcast ? variant.row_block : 1;
+  const std::size_t block = broadcast ? variant.channels_in_rows.row_block : 1;
   const std::size_t found = saturating_groups(weights, repeated, block);
   const auto groups = static_cast<double>(weights.groups * ceil_div(weights.rows, block) *
                                           ceil_div(weights.k + repeated.size(), 4));
@@ -118,17 +118,19 @@ PackedWeights::PackedWeights(const WeightView<std::int8_t>& weights, WeightSide 
   repeated_ = columns_to_repeat(weights);
   general_ = &kernels.dense.general;
   const DenseS8Variant& faster = kernels.dense.no_saturation;
-  const bool differs = faster.channels_in_rows != general_->channels_in_rows;
+  const bool differs = faster.channels_in_rows.multiply != general_->channels_in_rows.multiply;
   const bool cut = differs && takes_excess(weights, repeated_, faster, side);
   variant_ = cut ? &faster : general_;
-  block_ = side == WeightSide::broadcast ? variant_->row_block : variant_->lane_block;
+  block_ = side == WeightSide::broadcast ? variant_->channels_in_rows.row_block
+                                         : variant_->channels_in_lanes.lane_block;
   pack(weights);
   if (cut && side == WeightSide::broadcast) cut_excess();
 }
 
 PackedWeights::PackedWeights(const WeightView<float>& weights, WeightSide side, const KernelTable& kernels)
     : groups_(weights.groups), rows_(weights.rows), source_k_(weights.k) {
-  block_ = side == WeightSide::broadcast ? kernels.dense.f32_row_block : kernels.dense.f32_lane_block;
+  block_ = side == WeightSide::broadcast ? kernels.dense.f32_channels_in_rows.row_block
+                                         : kernels.dense.f32_channels_in_lanes.lane_block;
   pack(weights);
 }
 

@@ -33,17 +33,21 @@ std::string describe(const Shape& s) {
          (s.axis == ChannelAxis::rows ? " channels in rows" : " channels in lanes");
 }
 
+const DenseKernel& kernel_of(const DenseKernels& kernels, ChannelAxis axis) {
+  return axis == ChannelAxis::rows ? kernels.f32_channels_in_rows : kernels.f32_channels_in_lanes;
+}
+
 /// One product A[rows][k] * B[k][lanes] in plain storage, its packed operands, and its guarded output.
 class Problem {
  public:
   Problem(const DenseKernels& kernels, const Shape& shape, std::uint64_t seed)
-      : kernels_(kernels),
+      : kernel_(kernel_of(kernels, shape.axis)),
         shape_(shape),
         a(shape.rows * shape.k),
         b(shape.k * shape.lanes),
         bias(channels(), shape.edge),
-        broadcast_(rounded_up(shape.rows, kernels.f32_row_block) * shape.k, shape.edge),
-        lane_(rounded_up(shape.lanes, kernels.f32_lane_block) * shape.k, shape.edge),
+        broadcast_(rounded_up(shape.rows, kernel_.row_block) * shape.k, shape.edge),
+        lane_(rounded_up(shape.lanes, kernel_.lane_block) * shape.k, shape.edge),
         out(shape.rows == 0 ? 0 : (shape.rows - 1) * stride() + shape.lanes, shape.edge) {
     harness::Random random(seed);
     const auto fill = [&](auto&& values) {
@@ -69,7 +73,7 @@ class Problem {
                        &epilogue,
                        out.data() + row * stride() + lane,
                        stride()};
-    (in_rows ? kernels_.f32_channels_in_rows : kernels_.f32_channels_in_lanes)(job);
+    kernel_.multiply(job);
   }
 
   void run() {
@@ -118,7 +122,7 @@ class Problem {
  private:
   /// Rows beyond the last are zero; lanes beyond the last hold NaN, which must reach no output.
   void pack() {
-    const std::size_t row_block = kernels_.f32_row_block, lane_block = kernels_.f32_lane_block, k = shape_.k;
+    const std::size_t row_block = kernel_.row_block, lane_block = kernel_.lane_block, k = shape_.k;
     for (std::size_t i = 0; i < broadcast_.size(); ++i) {
       const std::size_t block = i / (row_block * k), r = block * row_block + i % row_block;
       broadcast_[i] = r < shape_.rows ? a[r * k + i / row_block % k] : 0.0f;
@@ -129,7 +133,7 @@ class Problem {
     }
   }
 
-  const DenseKernels& kernels_;
+  const DenseKernel& kernel_;
   Shape shape_;
 
  public:
@@ -210,10 +214,13 @@ ISA_TEST(dense_f32_large_shapes) {
 
 ISA_TEST(dense_f32_does_not_depend_on_the_split) {
   const DenseKernels& kernels = dense(isa);
-  const std::size_t row = kernels.f32_row_block, lane = kernels.f32_lane_block;
   std::vector<Shape> shapes = large_shapes();
-  for (std::size_t lanes = 1; lanes <= 2 * lane; ++lanes) shapes.push_back({2 * row + 1, lanes, 20});
+  for (const ChannelAxis axis : kAxes)
+    for (std::size_t lanes = 1; lanes <= 2 * kernel_of(kernels, axis).lane_block; ++lanes)
+      shapes.push_back({17, lanes, 20, axis});
   for (const Shape& shape : shapes) {
+    const std::size_t row = kernel_of(kernels, shape.axis).row_block;
+    const std::size_t lane = kernel_of(kernels, shape.axis).lane_block;
     Problem whole(kernels, shape, shape.k);
     whole.run();
     for (const auto& [row_step, lane_step] :
@@ -227,7 +234,8 @@ ISA_TEST(dense_f32_does_not_depend_on_the_split) {
 
 ISA_TEST(dense_f32_does_not_depend_on_the_batch) {
   const DenseKernels& kernels = dense(isa);
-  const Shape full{3 * kernels.f32_row_block, 2 * kernels.f32_lane_block, 35, ChannelAxis::rows};
+  const Shape full{3 * kernels.f32_channels_in_rows.row_block, 2 * kernels.f32_channels_in_rows.lane_block, 35,
+                   ChannelAxis::rows};
   Problem reference(kernels, full, 1), problem(kernels, full, 1);
   reference.run();
   problem.run();
@@ -275,8 +283,9 @@ ISA_TEST(dense_f32_clamps) {
 }
 
 ISA_TEST(dense_f32_nan_and_inf_propagate) {
-  const std::size_t rows = 2 * dense(isa).f32_row_block + 1, lanes = 2 * dense(isa).f32_lane_block + 1, k = 9;
   for (const ChannelAxis axis : kAxes) {
+    const DenseKernel& kernel = kernel_of(dense(isa), axis);
+    const std::size_t rows = 2 * kernel.row_block + 1, lanes = 2 * kernel.lane_block + 1, k = 9;
     for (std::size_t r = 0; r < rows; ++r) {
       for (const bool clamped : {false, true}) {
         Problem problem(dense(isa), {rows, lanes, k, axis}, r);

@@ -30,6 +30,10 @@ const DenseS8Variant& variant_of(Isa isa, Weights weights) {
   return weights == Weights::any ? dense.general : dense.no_saturation;
 }
 
+const DenseKernel& kernel_of(const DenseS8Variant& variant, ChannelAxis axis) {
+  return axis == ChannelAxis::rows ? variant.channels_in_rows : variant.channels_in_lanes;
+}
+
 std::int8_t random_weight(harness::Random& random) {
   const std::int64_t w = random.integer(-160, 160);
   return static_cast<std::int8_t>(std::clamp<std::int64_t>(w, -127, 127));
@@ -114,12 +118,13 @@ class Problem {
  public:
   Problem(const DenseS8Variant& variant, const Shape& shape)
       : variant_(variant),
+        kernel_(kernel_of(variant, shape.axis)),
         shape_(shape),
         operands(shape.channels(), shape.positions(), shape.k),
         bias(shape.channels(), shape.edge),
         scale(shape.type == OutputType::s32 ? 0 : shape.channels(), shape.edge),
-        broadcast_(rounded_up(shape.rows, variant.row_block) * rounded_up(shape.k, 4), shape.edge),
-        lane_(rounded_up(shape.lanes, variant.lane_block) * rounded_up(shape.k, 4), shape.edge),
+        broadcast_(rounded_up(shape.rows, kernel_.row_block) * rounded_up(shape.k, 4), shape.edge),
+        lane_(rounded_up(shape.lanes, kernel_.lane_block) * rounded_up(shape.k, 4), shape.edge),
         folded_(shape.channels(), shape.edge),
         out(shape.out_bytes(), shape.edge) {
     harness::Random random(shape.k + 1);
@@ -151,7 +156,7 @@ class Problem {
                        &e,
                        out.data() + (row * shape_.stride() + lane) * size_of(shape_.type),
                        shape_.stride()};
-    (shape_.axis == ChannelAxis::rows ? variant_.channels_in_rows : variant_.channels_in_lanes)(job);
+    kernel_.multiply(job);
   }
 
   /// Compares with sums in int64, and that nothing between the rows was written.
@@ -185,14 +190,15 @@ class Problem {
       for (std::size_t i = 0; i < k; ++i) sum += operands.w[c * k + i];
       folded_[c] = bias[c] + (variant_.flip == 0 ? 0 : 128 * sum);
     }
-    pack<std::int8_t>(operands.w, shape_.channels(), k, in_rows ? variant_.row_block : variant_.lane_block, 0,
+    pack<std::int8_t>(operands.w, shape_.channels(), k, in_rows ? kernel_.row_block : kernel_.lane_block, 0,
                       true, in_rows, in_rows ? broadcast_.data() : lane_.data());
-    pack(operands.x, shape_.positions(), k, in_rows ? variant_.lane_block : variant_.row_block, variant_.flip,
+    pack(operands.x, shape_.positions(), k, in_rows ? kernel_.lane_block : kernel_.row_block, variant_.flip,
          false, !in_rows, in_rows ? lane_.data() : broadcast_.data());
   }
 
  private:
   const DenseS8Variant& variant_;
+  const DenseKernel& kernel_;
   Shape shape_;
 
  public:
@@ -346,15 +352,16 @@ ISA_TEST(dense_s8_does_not_depend_on_the_split) {
   for (const Weights weights : kWeights) {
     const DenseS8Variant& variant = variant_of(isa, weights);
     for (const ChannelAxis axis : kAxes) {
-      const Shape shape{3 * variant.row_block + 1, 3 * variant.lane_block + 1, 50, axis, OutputType::f32};
+      const DenseKernel& kernel = kernel_of(variant, axis);
+      const Shape shape{3 * kernel.row_block + 1, 3 * kernel.lane_block + 1, 50, axis, OutputType::f32};
       Problem whole(variant, shape), parts(variant, shape);
       for (Problem* problem : {&whole, &parts}) problem->operands.randomize(weights, 9);
       whole.run();
       parts.pack_operands();
-      for (std::size_t row = 0; row < shape.rows; row += variant.row_block) {
-        for (std::size_t lane = 0; lane < shape.lanes; lane += variant.lane_block) {
-          parts.run_part(row, std::min(variant.row_block, shape.rows - row), lane,
-                         std::min(variant.lane_block, shape.lanes - lane));
+      for (std::size_t row = 0; row < shape.rows; row += kernel.row_block) {
+        for (std::size_t lane = 0; lane < shape.lanes; lane += kernel.lane_block) {
+          parts.run_part(row, std::min(kernel.row_block, shape.rows - row), lane,
+                         std::min(kernel.lane_block, shape.lanes - lane));
         }
       }
       CHECK_SAME(parts.out.view(), whole.out.view(), shape.text());

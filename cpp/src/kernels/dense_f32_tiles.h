@@ -12,7 +12,9 @@
 ///
 ///     Simd         vectors that run along lanes: Vector, kWidth, zero, load, load_first, store, store_first,
 ///                  broadcast, fma, add, clamp; the *_first forms touch the first n elements only
-///     Rows         the broadcast operand of one k: Rows(pointer).fma<r>(x, sum) = sum + row r * x
+///     Rows         the broadcast operand of one k: Rows(pointer, step).fma<r>(x, sum) = sum + pointer[r *
+///                  step] * x
+///     kBroadcastsMemory   whether step may differ from 1: then activations are rows of a plain matrix
 ///     RowSimd      vectors that run along the rows of a block, at most kRowBlock wide or wider by a masked
 ///     end kRowBlock, kLaneVectors (the lane block is kLaneVectors * Simd::kWidth), kSums (accumulators in
 ///     use) kDepth       the K of a slice of the lane operand that stays in the first-level cache
@@ -29,7 +31,8 @@
 ///     ...      +-------------+  +-----------++   +---++------+
 ///
 /// so that lanes beyond the last whole vector cost their own arithmetic and not a vector's. A single lane
-/// beyond the last whole block, as in a 7x7 plane, rides along with that block's lane tiles.
+/// beyond the last whole block, as in a 7x7 plane, rides along with that block's lane tiles. Rows of a plain
+/// matrix are not side by side and have lane tiles alone.
 ///
 /// Every output is one accumulator that adds its products in ascending k, whichever tile computes it: its
 /// bits depend on nothing but its operands.
@@ -51,7 +54,7 @@ struct Slice {
   const float* broadcast;
   const float* lane;
   std::size_t depth;
-  std::size_t row_step, lane_step;  ///< floats from one row (lane) block to the next
+  std::size_t row_step, lane_step;  ///< floats from one block of rows, or row, and of lanes to the next
   bool first, last;                 ///< whether sums start at zero, and whether they end in the epilogue
   const float* bias;
   float low, high;
@@ -68,6 +71,9 @@ struct Tiles {
   static constexpr int kWidth = Simd::kWidth;
   static constexpr int kRowBlock = Level::kRowBlock;
   static constexpr int kLaneBlock = Level::kLaneVectors * kWidth;
+  static constexpr bool kPlainRows = axis == ChannelAxis::lanes && Level::kBroadcastsMemory;
+  /// Floats of the broadcast operand from one k to the next.
+  static constexpr int kBroadcastStep = kPlainRows ? 1 : kRowBlock;
   /// Vectors that hold the rows of a block, the last one perhaps in part.
   static constexpr int kRowVectors = (kRowBlock + RowSimd::kWidth - 1) / RowSimd::kWidth;
   static constexpr int kColumn = kRowVectors * RowSimd::kWidth;
@@ -118,7 +124,7 @@ struct Tiles {
                                                 RowVector (&single)[1][1][kRowVectors]) {
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > S; --k, broadcast += kRowBlock, lane += kLaneBlock) {
+    for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += kLaneBlock) {
       if constexpr (B == 1) prefetch_lanes(lane);
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
       if constexpr (S == 1)
@@ -142,7 +148,7 @@ struct Tiles {
   [[gnu::always_inline]] static void multiply_lanes(const Slice& slice, const float* broadcast,
                                                     const float* lane, Vector (&sum)[R][V * B]) {
     constexpr int N = V * B;
-    const typename Level::Rows rows(broadcast);
+    const typename Level::Rows rows(broadcast, kPlainRows ? slice.row_step : 1);
     const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
     if constexpr (R < N) {
       unroll<N>([&](auto n) {
@@ -249,16 +255,21 @@ struct Tiles {
 template <class Level, ChannelAxis axis>
 class DenseF32 {
  public:
-  static void multiply(const DenseJob& job) { DenseF32(job).run(); }
+  static constexpr DenseKernel kernel() {
+    return {Tile::kPlainRows ? 1 : kRowBlock, kLaneBlock, multiply};
+  }
 
  private:
   using Tile = Tiles<Level, axis>;
   static constexpr int kVectors = Level::kLaneVectors;
   static constexpr int kWidth = Tile::kWidth;
   static constexpr std::size_t kRowBlock = Tile::kRowBlock;
+  static constexpr int kMostSingles = Tile::kPlainRows ? 0 : kMaxSingles;
   static constexpr std::size_t kLaneBlock = Tile::kLaneBlock;
 
   explicit DenseF32(const DenseJob& job) : job_(job) {}
+
+  static void multiply(const DenseJob& job) { DenseF32(job).run(); }
 
   void run() {
     // One block of rows reads its operands once: there is nothing to keep in a cache.
@@ -282,7 +293,7 @@ class DenseF32 {
 
   void multiply(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
     const std::size_t tail = lanes % kLaneBlock, end = lane + lanes - tail;
-    const bool single = tail == 1 && lanes > 1;
+    const bool single = tail == 1 && lanes > 1 && kMostSingles > 0;
     const std::size_t plain_end = single ? end - kLaneBlock : end;
     const std::size_t tail_rows = rows % kRowBlock, row_end = row + rows - tail_rows;
     for (std::size_t l = lane; l < plain_end; l += kLaneBlock) {
@@ -291,7 +302,7 @@ class DenseF32 {
     }
     if (tail_rows != 0) multiply_tail_rows<kRowBlock - 1>(row_end, tail_rows, lane, plain_end);
     if (single) {
-      for_each_row_block<1>(row, rows, plain_end, kVectors, kWidth);
+      for_each_row_block<smaller(kMostSingles, 1)>(row, rows, plain_end, kVectors, kWidth);
     } else if (tail != 0) {
       multiply_tail_lanes(row, rows, end, tail);
     }
@@ -312,10 +323,10 @@ class DenseF32 {
   }
 
   void multiply_tail_lanes(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
-    const std::size_t rest = lanes % kWidth, singles = rest <= kMaxSingles ? rest : 0;
+    const std::size_t rest = lanes % kWidth, singles = rest <= kMostSingles ? rest : 0;
     const std::size_t vectors = lanes / kWidth + (rest > singles ? 1 : 0);
     if (vectors != 0) for_each_row_block<0>(row, rows, lane, vectors, rest > singles ? rest : kWidth);
-    if (singles != 0) multiply_singles<kMaxSingles>(row, rows, lane, vectors * kWidth, singles);
+    if (singles != 0) multiply_singles<kMostSingles>(row, rows, lane, vectors * kWidth, singles);
   }
 
   template <int S>
@@ -363,10 +374,10 @@ class DenseF32 {
   Slice at(std::size_t row, std::size_t lane, std::size_t within = 0) const {
     const auto& epilogue = *static_cast<const EpilogueF32*>(job_.epilogue);
     const std::size_t channel = axis == ChannelAxis::rows ? row : lane + within;
-    return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * kRowBlock,
+    return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * Tile::kBroadcastStep,
             static_cast<const float*>(job_.lane) + lane * job_.k + begin_ * kLaneBlock + within,
             depth_,
-            job_.k * kRowBlock,
+            Tile::kPlainRows ? job_.k : job_.k * kRowBlock,
             job_.k * kLaneBlock,
             begin_ == 0,
             begin_ + depth_ == job_.k,

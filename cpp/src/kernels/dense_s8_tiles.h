@@ -16,11 +16,12 @@
 ///     Bytes           a vector of bytes; load_bytes, broadcast_group (four bytes in every element),
 ///                     load_rows (one group of a row block, at most a vector, and zeros)
 ///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
-///     kRowBlock, kLaneVectors                  blocks: kLaneVectors * kWidth lanes
-///     kTileRows, kTileBlocks                   channels in lanes: rows and lane blocks of a tile
+///     kRowBlock                                rows of a block where channels are in rows; else it is 1
+///     Blocks<axis>::kLaneVectors               lane blocks: kLaneVectors * kWidth lanes
+///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums of a tile
 ///     kExcess         whether jobs may bring an excess of weights
 ///     kOffset         whether sums start at an offset that depends on the activations alone, and then
-///     lane_offsets, row_offsets                those of a lane block, or of a row block
+///     lane_offsets, row_offset                 those of a lane block, or that of a row
 ///
 /// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
 /// in the cache nearest to the core while the weights stream past it.
@@ -28,12 +29,12 @@
 /// A single last lane beyond whole vectors, as of a plane of 7 x 7, rides along with the last lane block: its
 /// sums are one vector with the rows in its elements.
 ///
-/// Channels in lanes: tiles of kTileRows rows x kTileBlocks lane blocks, few rows and many lanes, for the
+/// Channels in lanes: tiles of kTileRows rows x one lane block, or of fewer rows and more lane blocks, for the
 /// activations are the broadcast operand and what is derived of them should serve many lanes; and a batch of
 /// one should have enough sums in flight to run at the bandwidth of the weights.
 ///
-/// The last tile of either side takes as few vectors, and in powers of two as few rows, as hold its outputs;
-/// rows beyond the last, zeros in the broadcast operand, are multiplied and not stored.
+/// The last tile of either side takes as few vectors as hold its outputs, and as few rows, of packed weights in
+/// powers of two: their rows beyond the last, zeros, are multiplied and not stored.
 namespace gristmill {
 namespace {
 
@@ -58,6 +59,9 @@ struct Tile {
 template <class Level, ChannelAxis axis>
 class DenseS8 {
  public:
+  static constexpr DenseKernel kernel() { return {kRowBlock, kLaneBlock, multiply}; }
+
+ private:
   static void multiply(const DenseJob& job) {
     if (job.rows == 0 || job.lanes == 0) return;
     if constexpr (axis == ChannelAxis::rows) {
@@ -67,14 +71,13 @@ class DenseS8 {
     }
   }
 
- private:
   using Vector = typename Level::Vector;
   static constexpr int kWidth = Level::kWidth;
-  static constexpr int kBlockVectors = Level::kLaneVectors;
-  static constexpr std::size_t kRowBlock = Level::kRowBlock;
-  static constexpr std::size_t kLaneBlock = Level::kLaneVectors * kWidth;
+  static constexpr int kBlockVectors = Level::template kLaneVectors<axis>;
+  static constexpr std::size_t kRowBlock = axis == ChannelAxis::rows ? Level::kRowBlock : 1;
+  static constexpr std::size_t kLaneBlock = kBlockVectors * kWidth;
   /// Rows whose offsets are kept, and past which the weights stream.
-  static constexpr std::size_t kRowChunk = 16 * kRowBlock;
+  static constexpr std::size_t kRowChunk = 16 * Level::kTileRows;
 
   explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
 
@@ -104,22 +107,35 @@ class DenseS8 {
   }
 
   void rows_then_lanes() const {
-    constexpr std::size_t kLanes = Level::kTileBlocks * kLaneBlock;
-    static_assert(kRowBlock % Level::kTileRows == 0);
     std::int32_t offsets[kRowChunk];
     for (std::size_t first = 0; first < job_.rows; first += kRowChunk) {
       const std::size_t end = smaller(first + kRowChunk, job_.rows);
       if constexpr (Level::kOffset) {
-        for (std::size_t row = first; row < end; row += kRowBlock) {
-          Level::row_offsets(row_at(row), groups_, offsets + (row - first));
-        }
+        for (std::size_t row = first; row < end; ++row)
+          offsets[row - first] = Level::row_offset(row_at(row), groups_);
       }
-      for (std::size_t lane = 0; lane < job_.lanes; lane += kLanes) {
-        for (std::size_t row = first; row < end; row += Level::kTileRows) {
-          run<Level::kTileRows, Level::kTileBlocks * kBlockVectors>(
-              at(row, lane, Level::kTileRows, kLanes, offsets + (row - first)));
-        }
-      }
+      const std::size_t whole = (end - first) / Level::kTileRows * Level::kTileRows;
+      run_rows<Level::kTileRows>(first, whole, offsets);
+      run_last_rows<Level::kTileRows - 1>(first + whole, end - first - whole, offsets + whole);
+    }
+  }
+
+  /// All lanes of `count` rows, a multiple of R.
+  template <int R>
+  void run_rows(std::size_t first, std::size_t count, const std::int32_t* offsets) const {
+    constexpr int kFit = Level::kTileSums / (R * kBlockVectors), kBlocks = kFit < 1 ? 1 : kFit < 4 ? kFit : 4;
+    constexpr std::size_t kLanes = kBlocks * kLaneBlock;
+    for (std::size_t lane = 0; lane < job_.lanes; lane += kLanes) {
+      for (std::size_t row = 0; row < count; row += R)
+        run_lanes<R, kBlocks * kBlockVectors>(at(first + row, lane, R, kLanes, offsets + row));
+    }
+  }
+
+  template <int R>
+  void run_last_rows(std::size_t first, std::size_t count, const std::int32_t* offsets) const {
+    if constexpr (R > 0) {
+      if (count != R) return run_last_rows<R - 1>(first, count, offsets);
+      run_rows<R>(first, R, offsets);
     }
   }
 
@@ -162,9 +178,14 @@ class DenseS8 {
     if constexpr (R > 1) {
       if (tile.rows <= R / 2) return run<R / 2, V>(tile);
     }
+    run_lanes<R, V>(tile);
+  }
+
+  template <int R, int V>
+  static void run_lanes(const Tile& tile) {
     if constexpr (V > 1) {
       constexpr int kFewer = V > kBlockVectors ? V - kBlockVectors : V - 1;
-      if (tile.lanes <= kFewer * kWidth) return run<R, kFewer>(tile);
+      if (tile.lanes <= kFewer * kWidth) return run_lanes<R, kFewer>(tile);
     }
     multiply_tile<R, V, false>(tile);
   }
@@ -235,11 +256,12 @@ class DenseS8 {
         }
       }
     } else {
-      for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4) {
+      const std::size_t row_step = tile.groups * 4;
+      for (std::size_t g = tile.groups; g > 0; --g, broadcast += 4, lane += kLaneBlock * 4) {
         typename Level::Bytes weights[V];
         unroll<V>([&](auto v) GRISTMILL_INLINE { weights[v] = load(v); });
         unroll<R>([&](auto r) GRISTMILL_INLINE {
-          const Activation x(Level::broadcast_group(broadcast + r * 4));
+          const Activation x(Level::broadcast_group(broadcast + r * row_step));
           unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x.multiply_add(weights[v], sum[r][v]); });
         });
       }
@@ -292,8 +314,8 @@ class DenseS8 {
 /// The slots of one way of multiplying.
 template <class Level>
 constexpr DenseS8Variant dense_s8_variant() {
-  return {Level::kRowBlock, Level::kLaneVectors * Level::kWidth, Level::kFlip,
-          DenseS8<Level, ChannelAxis::rows>::multiply, DenseS8<Level, ChannelAxis::lanes>::multiply};
+  return {Level::kFlip, DenseS8<Level, ChannelAxis::rows>::kernel(),
+          DenseS8<Level, ChannelAxis::lanes>::kernel()};
 }
 
 }  // namespace

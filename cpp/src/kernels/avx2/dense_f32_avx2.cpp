@@ -19,13 +19,14 @@ struct Avx2 {
   static constexpr int kLaneVectors = 2;
   static constexpr int kSums = 12;
   static constexpr std::size_t kDepth = 256;
+  static constexpr bool kBroadcastsMemory = true;
 
   struct Rows {
     const float* from;
-    explicit Rows(const float* pointer) : from(pointer) {}
+    std::size_t step;
     template <int r>
     __m256 fma(__m256 lanes, __m256 sum) const {
-      return _mm256_fmadd_ps(_mm256_broadcast_ss(from + r), lanes, sum);
+      return _mm256_fmadd_ps(_mm256_broadcast_ss(from + r * step), lanes, sum);
     }
   };
 };
@@ -33,10 +34,8 @@ struct Avx2 {
 }  // namespace
 
 void install_dense_f32_avx2(DenseKernels& slots) {
-  slots.f32_row_block = Avx2::kRowBlock;
-  slots.f32_lane_block = Avx2::kLaneVectors * F32x8::kWidth;
-  slots.f32_channels_in_rows = DenseF32<Avx2, ChannelAxis::rows>::multiply;
-  slots.f32_channels_in_lanes = DenseF32<Avx2, ChannelAxis::lanes>::multiply;
+  slots.f32_channels_in_rows = DenseF32<Avx2, ChannelAxis::rows>::kernel();
+  slots.f32_channels_in_lanes = DenseF32<Avx2, ChannelAxis::lanes>::kernel();
 }
 
 }  // namespace gristmill

@@ -27,8 +27,9 @@ struct Avx2 {
   using ManyChannels = ManyChannelsAvx2<N>;
   static constexpr int kWidth = 8;
   static constexpr std::size_t kRowBlock = 4;
-  static constexpr int kLaneVectors = 2;
-  static constexpr int kTileRows = 2, kTileBlocks = 2;
+  template <ChannelAxis axis>
+  static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 2 : 4;
+  static constexpr int kTileRows = 2, kTileSums = 8;
 
   static __m256i zero() { return _mm256_setzero_si256(); }
   static __m256i load(const std::int32_t* from) {
@@ -103,16 +104,14 @@ struct ExactAvx2 : Avx2 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(offsets + 8), high);
   }
 
-  /// Two groups of the four rows fill a vector.
-  static void row_offsets(const std::uint8_t* rows, std::size_t groups, std::int32_t* offsets) {
+  static std::int32_t row_offset(const std::uint8_t* row, std::size_t groups) {
     __m256i sum = zero();
-    for (; groups > 1; groups -= 2, rows += 32) sum = add_negatives(sum, load_bytes(rows));
-    if (groups != 0) {
-      const __m128i last = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows));
-      sum = add_negatives(sum, _mm256_zextsi128_si256(last));
-    }
-    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(offsets), four);
+    for (; groups >= 8; groups -= 8, row += 32) sum = add_negatives(sum, load_bytes(row));
+    for (; groups > 0; --groups, row += 4)
+      sum = add_negatives(sum, _mm256_zextsi128_si256(_mm_loadu_si32(row)));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    four = _mm_hadd_epi32(four, four);
+    return _mm_cvtsi128_si32(_mm_hadd_epi32(four, four));
   }
 };
 

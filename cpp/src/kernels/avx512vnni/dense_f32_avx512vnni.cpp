@@ -32,13 +32,14 @@ struct Avx512 {
   static constexpr int kLaneVectors = 3;
   static constexpr int kSums = 24;
   static constexpr std::size_t kDepth = 256;
+  static constexpr bool kBroadcastsMemory = true;
 
   struct Rows {
     const float* from;
-    explicit Rows(const float* pointer) : from(pointer) {}
+    std::size_t step;
     template <int r>
     __m512 fma(__m512 lanes, __m512 sum) const {
-      return _mm512_fmadd_ps(_mm512_set1_ps(from[r]), lanes, sum);
+      return _mm512_fmadd_ps(_mm512_set1_ps(from[r * step]), lanes, sum);
     }
   };
 };
@@ -46,10 +47,8 @@ struct Avx512 {
 }  // namespace
 
 void install_dense_f32_avx512vnni(DenseKernels& slots) {
-  slots.f32_row_block = Avx512::kRowBlock;
-  slots.f32_lane_block = Avx512::kLaneVectors * F32x16::kWidth;
-  slots.f32_channels_in_rows = DenseF32<Avx512, ChannelAxis::rows>::multiply;
-  slots.f32_channels_in_lanes = DenseF32<Avx512, ChannelAxis::lanes>::multiply;
+  slots.f32_channels_in_rows = DenseF32<Avx512, ChannelAxis::rows>::kernel();
+  slots.f32_channels_in_lanes = DenseF32<Avx512, ChannelAxis::lanes>::kernel();
 }
 
 }  // namespace gristmill

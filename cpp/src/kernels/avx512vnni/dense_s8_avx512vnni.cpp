@@ -10,8 +10,8 @@
 namespace gristmill {
 namespace {
 
-/// vpdpbusd multiplies u8 by s8 and adds four products to an s32 sum, exactly. Eight rows x 48 lanes, or four
-/// rows x 96: 24 sums of 32 registers hide its latency and load little for each multiplication.
+/// vpdpbusd multiplies u8 by s8 and adds four products to an s32 sum, exactly. Eight rows x 48 lanes, or six
+/// rows x 64: 24 sums of 32 registers hide its latency and load little for each multiplication.
 struct Avx512Vnni {
   using Vector = __m512i;
   using Bytes = __m512i;
@@ -21,8 +21,9 @@ struct Avx512Vnni {
   using ManyChannels = ManyChannelsAvx512<N>;
   static constexpr int kWidth = 16;
   static constexpr std::size_t kRowBlock = 8;
-  static constexpr int kLaneVectors = 3;
-  static constexpr int kTileRows = 4, kTileBlocks = 2;
+  template <ChannelAxis axis>
+  static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 3 : 4;
+  static constexpr int kTileRows = 6, kTileSums = 24;
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
   static constexpr bool kExcess = false;

@@ -45,10 +45,11 @@ struct Neon {
   static constexpr int kLaneVectors = 3;
   static constexpr int kSums = 24;
   static constexpr std::size_t kDepth = 320;
+  static constexpr bool kBroadcastsMemory = false;
 
   struct Rows {
     float32x4_t low, high;
-    explicit Rows(const float* from) : low(vld1q_f32(from)), high(vld1q_f32(from + 4)) {}
+    Rows(const float* from, std::size_t) : low(vld1q_f32(from)), high(vld1q_f32(from + 4)) {}
     template <int r>
     float32x4_t fma(float32x4_t lanes, float32x4_t sum) const {
       if constexpr (r < 4)
@@ -62,10 +63,8 @@ struct Neon {
 }  // namespace
 
 void install_dense_f32_neon(DenseKernels& slots) {
-  slots.f32_row_block = Neon::kRowBlock;
-  slots.f32_lane_block = Neon::kLaneVectors * F32x4::kWidth;
-  slots.f32_channels_in_rows = DenseF32<Neon, ChannelAxis::rows>::multiply;
-  slots.f32_channels_in_lanes = DenseF32<Neon, ChannelAxis::lanes>::multiply;
+  slots.f32_channels_in_rows = DenseF32<Neon, ChannelAxis::rows>::kernel();
+  slots.f32_channels_in_lanes = DenseF32<Neon, ChannelAxis::lanes>::kernel();
 }
 
 }  // namespace gristmill

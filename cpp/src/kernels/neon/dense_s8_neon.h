@@ -72,8 +72,9 @@ void multiply(const DenseJob& job) {
 
 template <class Level>
 void install_dense_s8(DenseKernels& slots) {
-  slots.general = {Level::kRowBlock, Level::kLaneBlock, 0x80, multiply<Level, ChannelAxis::rows>,
-                   multiply<Level, ChannelAxis::lanes>};
+  slots.general = {0x80,
+                   {Level::kRowBlock, Level::kLaneBlock, multiply<Level, ChannelAxis::rows>},
+                   {Level::kRowBlock, Level::kLaneBlock, multiply<Level, ChannelAxis::lanes>}};
   slots.no_saturation = slots.general;
 }
 

@@ -45,10 +45,8 @@ void multiply(const DenseJob& job) {
 }  // namespace
 
 void install_dense_f32_scalar(DenseKernels& slots) {
-  slots.f32_row_block = kRowBlock;
-  slots.f32_lane_block = kLaneBlock;
-  slots.f32_channels_in_rows = multiply<ChannelAxis::rows>;
-  slots.f32_channels_in_lanes = multiply<ChannelAxis::lanes>;
+  slots.f32_channels_in_rows = {kRowBlock, kLaneBlock, multiply<ChannelAxis::rows>};
+  slots.f32_channels_in_lanes = {kRowBlock, kLaneBlock, multiply<ChannelAxis::lanes>};
 }
 
 }  // namespace gristmill

@@ -44,11 +44,9 @@ void multiply(const DenseJob& job) {
 }
 
 constexpr DenseS8Variant kVariant{
-    kRowBlock,
-    kLaneBlock,
     0,
-    multiply<ChannelAxis::rows, std::int8_t, std::uint8_t>,
-    multiply<ChannelAxis::lanes, std::uint8_t, std::int8_t>,
+    {kRowBlock, kLaneBlock, multiply<ChannelAxis::rows, std::int8_t, std::uint8_t>},
+    {kRowBlock, kLaneBlock, multiply<ChannelAxis::lanes, std::uint8_t, std::int8_t>},
 };
 
 }  // namespace
