@@ -20,8 +20,9 @@
 ///     lane       [lane blocks][ceil(K/4)][lane_block][4]   lanes of the last block beyond P hold anything
 ///
 /// where the weights of K beyond the last are zero and the activations there anything,
-/// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block]. With a row block
-/// of one, the broadcast operand is a plain matrix: activations need no packing unless their K is ragged.
+/// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block]. With a row
+/// block of one, the broadcast operand is a plain matrix: activations need no packing unless their K is
+/// ragged.
 namespace gristmill {
 
 /// Weights of a broadcast operand beyond what is multiplied safely, for kernels of which pairs may not

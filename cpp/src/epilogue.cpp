@@ -149,6 +149,7 @@ OutputStage::OutputStage(const Epilogue& epilogue, std::size_t channels, bool f3
       scale_ = one_each(epilogue.scale, channels, true, "scale");
       for (float s : scale_)
         if (!std::isfinite(s)) refuse("scale", "expected finite numbers, got " + std::to_string(s));
+      small_scales_ = std::ranges::all_of(scale_, [](float s) { return std::fabs(s) < 1.0f; });
     }
   }
   if (!is_byte(output_) && zero_point_ != 0) refuse("zero_point", "only byte outputs have one");
@@ -222,8 +223,13 @@ void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_
 }
 
 EpilogueS8 OutputStage::kernel_s8(std::span<const std::int32_t> folded, std::size_t first) const {
-  return {folded.data() + first, scale_.empty() ? nullptr : scale_.data() + first, low_, high_, zero_point_,
-          kernel_type(output_)};
+  return {folded.data() + first,
+          scale_.empty() ? nullptr : scale_.data() + first,
+          low_,
+          high_,
+          zero_point_,
+          kernel_type(output_),
+          small_scales_};
 }
 
 EpilogueF32 OutputStage::kernel_f32(std::size_t first) const {

@@ -41,6 +41,9 @@ struct EpilogueS8 {
   float low, high;
   std::int32_t zero_point;
   OutputType type;
+  /// Every scale is below 1, so that f32(t) * scale, rounded, fits s32. Then bytes may be clamped after they
+  /// are rounded, and narrowed, which is monotonic: it comes to the same.
+  bool small_scales = false;
 };
 
 struct EpilogueF32 {

@@ -104,7 +104,8 @@ void pack_row_block(const LinearCall& call, const std::uint8_t* rows, std::size_
 /// The rows of a tile as the broadcast operand.
 const void* broadcast_rows(const LinearCall& call, WorkerScratch& scratch, std::size_t tile,
                            std::size_t rows) {
-  const auto* x = static_cast<const std::uint8_t*>(call.input.data) + tile * call.tile_rows * call.row_bytes();
+  const auto* x =
+      static_cast<const std::uint8_t*>(call.input.data) + tile * call.tile_rows * call.row_bytes();
   if (call.in_place()) return x;
   auto* packed = static_cast<std::uint32_t*>(scratch.panel.reserve(call.tile_rows * call.depth_bytes));
   if (scratch.packed_tile == tile) return packed;

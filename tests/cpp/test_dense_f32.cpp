@@ -234,8 +234,8 @@ ISA_TEST(dense_f32_does_not_depend_on_the_split) {
 
 ISA_TEST(dense_f32_does_not_depend_on_the_batch) {
   const DenseKernels& kernels = dense(isa);
-  const Shape full{3 * kernels.f32_channels_in_rows.row_block, 2 * kernels.f32_channels_in_rows.lane_block, 35,
-                   ChannelAxis::rows};
+  const Shape full{3 * kernels.f32_channels_in_rows.row_block, 2 * kernels.f32_channels_in_rows.lane_block,
+                   35, ChannelAxis::rows};
   Problem reference(kernels, full, 1), problem(kernels, full, 1);
   reference.run();
   problem.run();

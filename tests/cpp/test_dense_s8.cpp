@@ -88,7 +88,7 @@ template <class Store>
 void finish(std::int64_t sum, float scale, const EpilogueS8& e, Store&& store) {
   CHECK(sum >= std::numeric_limits<std::int32_t>::min() && sum <= std::numeric_limits<std::int32_t>::max());
   const auto acc = static_cast<std::int32_t>(sum);
-  const float value = std::min(std::max(static_cast<float>(acc) * scale, e.low), e.high);
+  const float value = std::min(e.high, std::max(e.low, static_cast<float>(acc) * scale));
   const auto q = static_cast<std::int32_t>(std::nearbyint(double{value})) + e.zero_point;
   if (e.type == OutputType::s32) store(&acc, 4);
   if (e.type == OutputType::f32) store(&value, 4);
@@ -148,6 +148,7 @@ class Problem {
     e.bias = folded_.data() + channel;
     e.scale = shape_.type == OutputType::s32 ? nullptr : scale.data() + channel;
     e.type = shape_.type;
+    e.small_scales = std::ranges::all_of(scale.view(), [](float s) { return std::fabs(s) < 1.0f; });
     const DenseJob job{broadcast_.data() + row * bytes,
                        lane_.data() + lane * bytes,
                        shape_.k,
@@ -332,7 +333,7 @@ ISA_TEST(dense_s8_rounds_and_clamps) {
       {OutputType::f32, 0, 6, 0},     {OutputType::f32, -1.25f, 1e30f, 0}};
   for (const Range& range : kRanges) {
     for (const ChannelAxis axis : kAxes) {
-      for (const float scale : {0.5f, 0.25f, 1.0f, 0.1f, 1e-30f, 1e30f}) {
+      for (const float scale : {0.5f, 0.25f, 1.0f, -0.75f, 0.1f, 1e-30f, 1e30f, -1e30f}) {
         Problem problem(variant_of(isa, Weights::any), {41, 41, 1, axis, range.type});
         std::ranges::fill(problem.scale.span(), scale);
         problem.epilogue = {nullptr, nullptr, range.low, range.high, range.zero_point, range.type};

@@ -175,10 +175,9 @@ ISA_TEST(panel_random_tiles) {
 ISA_TEST(panel_blocks_of_the_level) {
   Random random(4);
   const KernelTable& kernels = kernel_table(isa);
-  for (std::size_t lanes :
-       {kernels.dense.general.channels_in_rows.lane_block,
-        kernels.dense.no_saturation.channels_in_rows.lane_block,
-        kernels.dense.f32_channels_in_rows.lane_block}) {
+  for (std::size_t lanes : {kernels.dense.general.channels_in_rows.lane_block,
+                            kernels.dense.no_saturation.channels_in_rows.lane_block,
+                            kernels.dense.f32_channels_in_rows.lane_block}) {
     for (std::size_t used = 0; used <= lanes; ++used) {
       for (std::size_t longest : {1, 3, 7, 64}) {
         for (Edge edge : kEdges)

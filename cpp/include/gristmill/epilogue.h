@@ -128,6 +128,7 @@ class OutputStage {
   std::size_t channels_;
   std::vector<std::int32_t> bias_;
   std::vector<float> bias_f32_, scale_;
+  bool small_scales_ = false;
   std::int32_t zero_point_;
   float low_, high_;
   bool curve_ = false;

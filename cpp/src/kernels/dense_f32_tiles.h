@@ -255,9 +255,7 @@ struct Tiles {
 template <class Level, ChannelAxis axis>
 class DenseF32 {
  public:
-  static constexpr DenseKernel kernel() {
-    return {Tile::kPlainRows ? 1 : kRowBlock, kLaneBlock, multiply};
-  }
+  static constexpr DenseKernel kernel() { return {Tile::kPlainRows ? 1 : kRowBlock, kLaneBlock, multiply}; }
 
  private:
   using Tile = Tiles<Level, axis>;

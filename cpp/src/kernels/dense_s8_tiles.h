@@ -11,17 +11,17 @@
 /// Everything is in an unnamed namespace: each kernel file that includes this header has copies of its own,
 /// compiled with its own flags. `Level` names
 ///
-///     Vector          s32 accumulators, kWidth of them; zero, load, load_all (one s32 in every element)
+///     Vector          s32 accumulators, kWidth of them; zero, add, load, load_all (one s32 in every element)
 ///     Epilogue, OneChannel, ManyChannels<N>    the level's int8 epilogue
 ///     Bytes           a vector of bytes; load_bytes, broadcast_group (four bytes in every element),
 ///                     load_rows (one group of a row block, at most a vector, and zeros)
 ///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
 ///     kRowBlock                                rows of a block where channels are in rows; else it is 1
 ///     Blocks<axis>::kLaneVectors               lane blocks: kLaneVectors * kWidth lanes
-///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums of a tile
-///     kExcess         whether jobs may bring an excess of weights
-///     kOffset         whether sums start at an offset that depends on the activations alone, and then
-///     lane_offsets, row_offset                 those of a lane block, or that of a row
+///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums of a
+///     tile kExcess         whether jobs may bring an excess of weights kOffset         whether sums start at
+///     an offset that depends on the activations alone, and then lane_offsets, row_offset those of a lane
+///     block, or that of a row
 ///
 /// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
 /// in the cache nearest to the core while the weights stream past it.
@@ -29,12 +29,12 @@
 /// A single last lane beyond whole vectors, as of a plane of 7 x 7, rides along with the last lane block: its
 /// sums are one vector with the rows in its elements.
 ///
-/// Channels in lanes: tiles of kTileRows rows x one lane block, or of fewer rows and more lane blocks, for the
-/// activations are the broadcast operand and what is derived of them should serve many lanes; and a batch of
-/// one should have enough sums in flight to run at the bandwidth of the weights.
+/// Channels in lanes: tiles of kTileRows rows x one lane block, or of fewer rows and more lane blocks, for
+/// the activations are the broadcast operand and what is derived of them should serve many lanes; and a batch
+/// of one should have enough sums in flight to run at the bandwidth of the weights.
 ///
-/// The last tile of either side takes as few vectors as hold its outputs, and as few rows, of packed weights in
-/// powers of two: their rows beyond the last, zeros, are multiplied and not stored.
+/// The last tile of either side takes as few vectors as hold its outputs, and as few rows, of packed weights
+/// in powers of two: their rows beyond the last, zeros, are multiplied and not stored.
 namespace gristmill {
 namespace {
 
@@ -201,23 +201,48 @@ class DenseS8 {
   template <int R, int V, bool with_single>
   [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
     Vector sum[R][V];
-    unroll<R>([&](auto r) GRISTMILL_INLINE {
-      unroll<V>([&](auto v) GRISTMILL_INLINE {
-        if constexpr (!Level::kOffset) {
-          sum[r][v] = Level::zero();
-        } else if constexpr (axis == ChannelAxis::rows) {
-          sum[r][v] = Level::load(tile.offsets + v * kWidth);
-        } else {
-          sum[r][v] = Level::load_all(tile.offsets + r);
-        }
-      });
-    });
+    start<R, V>(tile, sum);
     Vector single;
     if constexpr (with_single) single = Level::load_all(&tile.single_offset);
     accumulate<R, V, with_single>(tile, sum, single);
     store<R, V>(tile, sum);
     if constexpr (with_single) store_single(tile, single);
   }
+
+  /// Sums start at the bias, and at what the offsets add to it.
+  template <int R, int V>
+  [[gnu::always_inline]] static void start(const Tile& tile, Vector (&sum)[R][V]) {
+    if constexpr (axis == ChannelAxis::rows) {
+      const std::int32_t* bias = tile.epilogue.bias + tile.channel;
+      unroll<R>([&](auto r)
+                    GRISTMILL_INLINE { sum[r][0] = Level::load_all(bias + (r < tile.rows ? r : 0)); });
+      unroll<R>([&](auto r) GRISTMILL_INLINE {
+        unroll<V - 1>([&](auto v) GRISTMILL_INLINE { sum[r][v + 1] = sum[r][0]; });
+      });
+    } else {
+      const typename Level::template ManyChannels<V> channels(tile.epilogue, tile.channel, tile.lanes);
+      unroll<V>([&](auto v) GRISTMILL_INLINE { sum[0][v] = channels.bias(v); });
+      unroll<R - 1>([&](auto r) GRISTMILL_INLINE {
+        unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r + 1][v] = sum[0][v]; });
+      });
+    }
+    if constexpr (Level::kOffset) {
+      unroll<R>([&](auto r) GRISTMILL_INLINE {
+        unroll<V>([&](auto v) GRISTMILL_INLINE {
+          const Vector offset = axis == ChannelAxis::rows ? Level::load(tile.offsets + v * kWidth)
+                                                          : Level::load_all(tile.offsets + r);
+          sum[r][v] = Level::add(sum[r][v], offset);
+        });
+      });
+    }
+  }
+
+  /// Channels whose bias is in the sums.
+  template <class Channels>
+  struct Biased : Channels {
+    using Channels::Channels;
+    [[gnu::always_inline]] Vector bias(int) const { return Level::zero(); }
+  };
 
   template <int R, int V, bool with_single>
   [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V], Vector& single) {
@@ -279,10 +304,10 @@ class DenseS8 {
     };
     if constexpr (axis == ChannelAxis::rows) {
       unroll<R>([&](auto r) GRISTMILL_INLINE {
-        if (r < tile.rows) store_row(r, typename Level::OneChannel(parameters, tile.channel + r));
+        if (r < tile.rows) store_row(r, Biased<typename Level::OneChannel>(parameters, tile.channel + r));
       });
     } else {
-      const typename Level::template ManyChannels<V> channels(parameters, tile.channel, tile.lanes);
+      const Biased<typename Level::template ManyChannels<V>> channels(parameters, tile.channel, tile.lanes);
       unroll<R>([&](auto r) GRISTMILL_INLINE {
         if (r < tile.rows) store_row(r, channels);
       });

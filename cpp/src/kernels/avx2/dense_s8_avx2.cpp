@@ -35,6 +35,7 @@ struct Avx2 {
   static __m256i load(const std::int32_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
+  static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
   static __m256i load_all(const std::int32_t* from) { return _mm256_set1_epi32(*from); }
   static __m256i load_bytes(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

@@ -172,7 +172,8 @@ class EpilogueAvx2 {
 class UnpackedBytesAvx2 {
  public:
   static bool applies(const EpilogueS8& epilogue) {
-    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f;
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f &&
+           epilogue.scale[0] > -1.0f;
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx2(const EpilogueS8& epilogue)

@@ -76,10 +76,14 @@ class EpilogueAvx512 {
   [[gnu::always_inline]] explicit EpilogueAvx512(const EpilogueS8& epilogue)
       : low_(_mm512_set1_ps(epilogue.low)),
         high_(_mm512_set1_ps(epilogue.high)),
-        zero_point_(_mm512_set1_epi16(
-            static_cast<std::int16_t>(epilogue.zero_point + (epilogue.type == OutputType::s8 ? 128 : 0)))),
-        flip_(_mm512_set1_epi8(epilogue.type == OutputType::s8 ? -128 : 0)),
-        type_(epilogue.type) {}
+        small_scales_(epilogue.small_scales),
+        type_(epilogue.type) {
+    const int shift = epilogue.type == OutputType::s8 ? 128 : 0, zero_point = epilogue.zero_point + shift;
+    zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
+    low_byte_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
+    high_byte_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
+    flip_ = _mm512_set1_epi8(static_cast<char>(shift));
+  }
 
   /// Sends 16N accumulators through the epilogue and stores the first `count` at element `index` of `out`.
   template <int N, class Channels>
@@ -87,17 +91,14 @@ class EpilogueAvx512 {
                                     std::size_t index, std::size_t count) const {
     if (type_ == OutputType::u8 || type_ == OutputType::s8) {
       auto* bytes = static_cast<std::uint8_t*>(out) + index;
-      unroll<(N + 3) / 4>([&](auto quad) GRISTMILL_INLINE {
-        constexpr int first = 4 * quad.value;
-        __m512i q[4];
-        unroll<4>([&](auto i) GRISTMILL_INLINE {
-          constexpr int n = first + i.value < N ? first + i.value : N - 1;
-          q[i] =
-              first + i < N ? _mm512_maskz_cvtps_epi32(kAll, clamped(acc[n], channels, n)) : q[N - 1 - first];
-        });
-        const std::size_t part = part_of(count, 16 * first, 64);
-        _mm512_mask_storeu_epi8(bytes + 16 * first, first_bits(part), narrow(q));
-      });
+      if (small_scales_) {
+        store_bytes<N>(acc, bytes, count,
+                       [&](__m512i sum, int n) GRISTMILL_INLINE { return scaled(sum, channels, n); });
+      } else {
+        __m512i sums[N];
+        unroll<N>([&](auto n) GRISTMILL_INLINE { sums[n] = acc[n]; });
+        EpilogueAvx512(*this).template store_clamped_bytes<N>(sums, Channels(channels), bytes, count);
+      }
     } else {
       auto* words = static_cast<std::int32_t*>(out) + index;
       unroll<N>([&](auto n) GRISTMILL_INLINE {
@@ -130,24 +131,55 @@ class EpilogueAvx512 {
  private:
   static constexpr __mmask16 kAll = 0xFFFF;
 
+  template <class Channels>
+  [[gnu::always_inline]] __m512 scaled(__m512i acc, const Channels& channels, int n) const {
+    const __m512 t = _mm512_maskz_cvtepi32_ps(kAll, _mm512_add_epi32(acc, channels.bias(n)));
+    return _mm512_mul_ps(t, channels.scale(n));
+  }
+
   /// max and min yield their second operand, the bound, where both are zero.
   template <class Channels>
   [[gnu::always_inline]] __m512 clamped(__m512i acc, const Channels& channels, int n) const {
-    const __m512 t = _mm512_maskz_cvtepi32_ps(kAll, _mm512_add_epi32(acc, channels.bias(n)));
-    const __m512 value = _mm512_mul_ps(t, channels.scale(n));
-    return _mm512_maskz_min_ps(kAll, _mm512_maskz_max_ps(kAll, value, low_), high_);
+    return _mm512_maskz_min_ps(kAll, _mm512_maskz_max_ps(kAll, scaled(acc, channels, n), low_), high_);
+  }
+
+  /// Rare, and apart, for it would double every kernel. (Its callers pass copies: what a call may see is kept
+  /// in memory.)
+  template <int N, class Channels>
+  [[gnu::noinline]] void store_clamped_bytes(const __m512i* acc, const Channels& channels,
+                                             std::uint8_t* bytes, std::size_t count) const {
+    store_bytes<N>(acc, bytes, count,
+                   [&](__m512i sum, int n) GRISTMILL_INLINE { return clamped(sum, channels, n); });
+  }
+
+  /// value(acc[n], n) is what is rounded.
+  template <int N, class Value>
+  [[gnu::always_inline]] void store_bytes(const __m512i* acc, std::uint8_t* bytes, std::size_t count,
+                                          Value value) const {
+    unroll<(N + 3) / 4>([&](auto quad) GRISTMILL_INLINE {
+      constexpr int first = 4 * quad.value;
+      __m512i q[4];
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        constexpr int n = first + i.value < N ? first + i.value : N - 1;
+        q[i] = first + i < N ? _mm512_maskz_cvtps_epi32(kAll, value(acc[n], n)) : q[N - 1 - first];
+      });
+      const std::size_t part = part_of(count, 16 * first, 64);
+      _mm512_mask_storeu_epi8(bytes + 16 * first, first_bits(part), narrow(q));
+    });
   }
 
   [[gnu::always_inline]] __m512i narrow(const __m512i (&q)[4]) const {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i low = _mm512_add_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
-    const __m512i high = _mm512_add_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
-    const __m512i bytes = _mm512_xor_si512(_mm512_packus_epi16(low, high), flip_);
-    return _mm512_maskz_permutexvar_epi32(kAll, order, bytes);
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
+    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), low_byte_);
+    return _mm512_maskz_permutexvar_epi32(kAll, order,
+                                          _mm512_xor_si512(_mm512_min_epu8(bytes, high_byte_), flip_));
   }
 
   __m512 low_, high_;
-  __m512i zero_point_, flip_;
+  __m512i zero_point_, low_byte_, high_byte_, flip_;
+  bool small_scales_;
   OutputType type_;
 };
 
@@ -159,7 +191,8 @@ class EpilogueAvx512 {
 class UnpackedBytesAvx512 {
  public:
   static bool applies(const EpilogueS8& epilogue) {
-    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f;
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f &&
+           epilogue.scale[0] > -1.0f;
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx512(const EpilogueS8& epilogue)
