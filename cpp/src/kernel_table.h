@@ -7,6 +7,7 @@
 #include "panel_kernels.h"
 #include "quantize_kernels.h"
 #include "sparse_kernels.h"
+#include "transpose_kernels.h"
 
 /// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
 /// files.
@@ -29,6 +30,7 @@ struct KernelTable {
   DepthwiseKernels depthwise;
   SparseKernels sparse;
   ElementwiseKernels elementwise;
+  TransposeKernels transpose;
 };
 
 }  // namespace gristmill

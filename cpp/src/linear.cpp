@@ -8,6 +8,7 @@
 #include "cache_budget.h"
 #include "checked_size.h"
 #include "gristmill/error.h"
+#include "linear_sparse.h"
 #include "packed_weights.h"
 #include "workspace_buffers.h"
 
@@ -165,19 +166,32 @@ PackedLinear::PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa)
 PackedLinear::PackedLinear(const LinearWeights<float>& weights, Isa isa)
     : isa_(isa),
       packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
+PackedLinear::PackedLinear(const CsrMatrix<std::int8_t>& weights, SparseKind kind, Isa isa)
+    : isa_(isa), sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))) {}
+PackedLinear::PackedLinear(const CsrMatrix<float>& weights, SparseKind kind, Isa isa)
+    : isa_(isa), sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))) {}
 PackedLinear::~PackedLinear() = default;
 PackedLinear::PackedLinear(PackedLinear&&) noexcept = default;
 PackedLinear& PackedLinear::operator=(PackedLinear&&) noexcept = default;
 
-bool PackedLinear::is_f32() const { return packed_->is_f32(); }
-std::size_t PackedLinear::out_channels() const { return packed_->rows(); }
-std::size_t PackedLinear::in_channels() const { return packed_->source_k(); }
-std::size_t PackedLinear::bytes() const { return packed_->bytes(); }
-const char* PackedLinear::variant_name() const { return packed_->variant_name(); }
+bool PackedLinear::is_f32() const { return sparse_ ? sparse_->is_f32() : packed_->is_f32(); }
+std::size_t PackedLinear::out_channels() const { return sparse_ ? sparse_->channels() : packed_->rows(); }
+std::size_t PackedLinear::in_channels() const { return sparse_ ? sparse_->k() : packed_->source_k(); }
+std::size_t PackedLinear::bytes() const { return sparse_ ? sparse_->bytes() : packed_->bytes(); }
+std::size_t PackedLinear::executed_macs() const {
+  if (sparse_) return sparse_->executed_macs();
+  return round_up(packed_->rows(), packed_->block()) * packed_->padded_k();
+}
+const char* PackedLinear::variant_name() const {
+  return sparse_ ? sparse_->variant_name() : packed_->variant_name();
+}
 
 void linear(const PackedLinear& weights, const LinearInput& input, const OutputStage& stage,
             const void* residual, void* out, int threads, Workspace& workspace) {
   require_input(weights, input, stage, residual);
+  if (weights.is_sparse())
+    return linear_sparse({weights.sparse(), input, stage, residual, out, threads, workspace.buffers(),
+                          kernel_table(weights.isa())});
   const PackedWeights& packed = weights.packed();
   const KernelTable& kernels = kernel_table(weights.isa());
   const bool f32 = packed.is_f32();

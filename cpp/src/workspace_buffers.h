@@ -26,7 +26,7 @@ struct alignas(128) WorkerScratch {
 };
 
 struct Workspace::Buffers {
-  AlignedBuffer staged;
+  AlignedBuffer staged;  ///< planes of a convolution, or outputs of a linear layer before they are transposed
   std::vector<std::int32_t> folded_bias;
   std::vector<std::size_t> row_offset;
   PlaneLayout layout;

@@ -4,25 +4,43 @@
 #include <vector>
 
 #include "gristmill/linear.h"
+#include "guarded_buffer.h"
 #include "harness.h"
 
 using namespace gristmill;
+using harness::Edge;
+using harness::GuardedBuffer;
 using harness::Random;
+
+namespace {
+
+/// The same weights dense, or in one of their sparse formats: all in turn.
+PackedLinear pack(std::span<const std::int8_t> w, std::size_t channels, std::size_t k, int round, Isa isa) {
+  if (round % 3 == 0) return {LinearWeights<std::int8_t>{w.data(), channels, k, k, 1}, isa};
+  return {CsrMatrix<std::int8_t>::from_dense(w, channels, k),
+          round % 3 == 1 ? SparseKind::quads : SparseKind::blocks, isa};
+}
+
+}  // namespace
 
 ISA_TEST(linear_s8_equals_the_definition) {
   Random random(23);
   Workspace workspace;
   for (int round = 0; round < (harness::quick() ? 60 : 400); ++round) {
-    const auto rows = static_cast<std::size_t>(round % 3 == 0 ? 1 : random.integer(1, 40));
+    const Edge edge = round % 4 < 2 ? Edge::low : Edge::high;
+    const auto rows = static_cast<std::size_t>(round % 5 == 0 ? 1 : random.integer(1, round % 5 * 35));
     const auto channels = static_cast<std::size_t>(random.integer(1, 90)),
-               k = static_cast<std::size_t>(random.integer(1, 200));
-    std::vector<std::int8_t> w(channels * k);
-    std::vector<std::uint8_t> x(rows * k);
-    for (auto& v : w) v = static_cast<std::int8_t>(random.integer(-127, 127));
-    for (auto& v : x) v = static_cast<std::uint8_t>(random.integer(0, 255));
+               k = static_cast<std::size_t>(random.integer(1, round % 7 == 0 ? 900 : 200));
+    GuardedBuffer<std::int8_t> w(channels * k, edge);
+    GuardedBuffer<std::uint8_t> x(rows * k, edge);
+    for (auto& v : w.span())
+      if (round % 3 == 0 || random.integer(0, 99) < round % 100)
+        v = static_cast<std::int8_t>(random.integer(round % 2 == 0 ? -127 : -128, 127));
+    for (auto& v : x.span()) v = static_cast<std::uint8_t>(random.integer(0, 255));
     const bool u8 = round % 2 == 0;
     const std::int32_t zero = static_cast<std::int32_t>(random.integer(0, 255)) - (u8 ? 0 : 128);
-    std::vector<std::int32_t> y(rows * channels), expected;
+    GuardedBuffer<std::int32_t> y(rows * channels, edge);
+    std::vector<std::int32_t> expected;
     for (std::size_t n = 0; n < rows; ++n)
       for (std::size_t m = 0; m < channels; ++m) {
         std::int64_t sum = 0;
@@ -32,10 +50,38 @@ ISA_TEST(linear_s8_equals_the_definition) {
         }
         expected.push_back(static_cast<std::int32_t>(sum));
       }
-    const PackedLinear packed(LinearWeights<std::int8_t>{w.data(), channels, k, k, 1}, isa);
-    linear(packed, {x.data(), u8 ? DType::u8 : DType::s8, rows, k, zero}, OutputStage({}, channels, false),
-           nullptr, y.data(), 1 + round % 2, workspace);
-    CHECK_SAME(std::span<const std::int32_t>(y), std::span<const std::int32_t>(expected),
-               "round " + std::to_string(round));
+    linear(pack(w.view(), channels, k, round, isa), {x.data(), u8 ? DType::u8 : DType::s8, rows, k, zero},
+           OutputStage({}, channels, false), nullptr, y.data(), 1 + round % 4, workspace);
+    CHECK_SAME(y.view(), std::span<const std::int32_t>(expected), "round " + std::to_string(round));
+  }
+}
+
+ISA_TEST(linear_f32_is_exact_in_whole_numbers) {
+  Random random(24);
+  Workspace workspace;
+  Epilogue epilogue;
+  epilogue.output = DType::f32;
+  for (int round = 0; round < (harness::quick() ? 40 : 200); ++round) {
+    const Edge edge = round % 2 == 0 ? Edge::low : Edge::high;
+    const auto size = [&](std::int64_t most) { return static_cast<std::size_t>(random.integer(1, most)); };
+    const std::size_t rows = size(1 + round % 3 * 70), channels = size(90), k = size(300);
+    GuardedBuffer<float> w(channels * k, edge), x(rows * k, edge), y(rows * channels, edge);
+    for (auto& v : w.span())
+      if (random.integer(0, 99) < round % 100) v = static_cast<float>(random.integer(-100, 100));
+    for (auto& v : x.span()) v = static_cast<float>(random.integer(-100, 100));
+    std::vector<float> expected;
+    for (std::size_t n = 0; n < rows; ++n)
+      for (std::size_t m = 0; m < channels; ++m) {
+        float sum = 0;
+        for (std::size_t i = 0; i < k; ++i) sum += w[m * k + i] * x[n * k + i];
+        expected.push_back(sum);
+      }
+    const auto packed = round % 2 == 0 ? PackedLinear(LinearWeights<float>{w.data(), channels, k, k, 1}, isa)
+                                       : PackedLinear(CsrMatrix<float>::from_dense(w.view(), channels, k),
+                                                      SparseKind::singles, isa);
+    linear(packed, {x.data(), DType::f32, rows, k}, OutputStage(epilogue, channels, true), nullptr, y.data(),
+           1 + round % 4, workspace);
+    for (float& value : y.span()) value += 0.0f;  // -0 is as good as 0
+    CHECK_SAME(y.view(), std::span<const float>(expected), "round " + std::to_string(round));
   }
 }

@@ -6,6 +6,8 @@
 
 #include "gristmill/epilogue.h"
 #include "gristmill/isa.h"
+#include "gristmill/packed_sparse.h"
+#include "gristmill/sparse.h"
 #include "gristmill/workspace.h"
 
 /// Linear layers and matrix products: y[n, m] = epilogue(sum over k of w[m, k] * x[n, k]).
@@ -14,9 +16,13 @@
 /// activations are broadcast (dense_kernels.h). A call repacks its activations by blocks of rows, and
 /// multiplies tiles of rows and lanes that stay in the second-level cache. With one row it streams the
 /// weights once.
+///
+/// Sparse weights run as in a convolution, with the rows of the batch in the lanes: blocks of rows are
+/// transposed into panels, and outputs are transposed back.
 namespace gristmill {
 
 class PackedWeights;
+class SparseWeights;
 
 /// A borrowed matrix of weights: w[m, k] is data[m * channel_step + k * k_step].
 template <class T>
@@ -32,21 +38,32 @@ class PackedLinear {
   /// Throws Error(limit) if an int32 accumulator could overflow.
   PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa);
   PackedLinear(const LinearWeights<float>& weights, Isa isa);
+  /// Row m of the matrix holds the weights of output m. The kind is quads or blocks for int8 and singles for
+  /// f32; else Error(argument).
+  PackedLinear(const CsrMatrix<std::int8_t>& weights, SparseKind kind, Isa isa);
+  PackedLinear(const CsrMatrix<float>& weights, SparseKind kind, Isa isa);
   ~PackedLinear();
   PackedLinear(PackedLinear&&) noexcept;
   PackedLinear& operator=(PackedLinear&&) noexcept;
 
   Isa isa() const { return isa_; }
   bool is_f32() const;
+  bool is_sparse() const { return sparse_ != nullptr; }
   std::size_t out_channels() const;
   std::size_t in_channels() const;
   std::size_t bytes() const;
+  /// Multiplications for each row of activations, those of zeros that are executed included.
+  std::size_t executed_macs() const;
   const char* variant_name() const;
+
+  /// The one of these that is_sparse() names.
   const PackedWeights& packed() const { return *packed_; }
+  const SparseWeights& sparse() const { return *sparse_; }
 
  private:
   Isa isa_;
   std::unique_ptr<const PackedWeights> packed_;
+  std::unique_ptr<const SparseWeights> sparse_;
 };
 
 /// Activations, contiguous [rows][k].

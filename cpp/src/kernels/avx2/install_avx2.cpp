@@ -10,6 +10,7 @@ void install_dense_f32_avx2(DenseKernels& slots);
 void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
 void install_sparse_avx2(SparseKernels& slots);
+void install_transpose_avx2(TransposeKernels& slots);
 
 void install_avx2(KernelTable& table) {
   install_calibrate_avx2(table.calibrate);
@@ -20,6 +21,7 @@ void install_avx2(KernelTable& table) {
   install_depthwise_avx2(table.depthwise);
   install_elementwise_avx2(table.elementwise);
   install_sparse_avx2(table.sparse);
+  install_transpose_avx2(table.transpose);
 }
 
 }  // namespace gristmill

@@ -10,6 +10,7 @@ void install_dense_f32_scalar(DenseKernels& slots);
 void install_depthwise_scalar(DepthwiseKernels& slots);
 void install_elementwise_scalar(ElementwiseKernels& slots);
 void install_sparse_scalar(SparseKernels& slots);
+void install_transpose_scalar(TransposeKernels& slots);
 
 void install_scalar(KernelTable& table) {
   install_calibrate_scalar(table.calibrate);
@@ -20,6 +21,7 @@ void install_scalar(KernelTable& table) {
   install_depthwise_scalar(table.depthwise);
   install_elementwise_scalar(table.elementwise);
   install_sparse_scalar(table.sparse);
+  install_transpose_scalar(table.transpose);
 }
 
 }  // namespace gristmill

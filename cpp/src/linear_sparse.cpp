@@ -1,0 +1,137 @@
+#include "linear_sparse.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "activation_form.h"
+#include "checked_size.h"
+
+namespace gristmill {
+namespace {
+
+/// A call as passes over a few lane blocks of rows. Each pass multiplies, a task being one lane block and
+/// part of the weights, and then transposes what was stored, [channels][lane_block], into the output.
+struct LanePasses {
+  const SparseLinearCall& call;
+  ActivationForm form;
+  std::size_t lane_block, panel_bytes;
+  std::size_t blocks = 1, parts = 1;  // of a pass, and of the weights
+  std::size_t first = 0;              // row of this pass
+
+  std::size_t channels() const { return call.weights.channels(); }
+  std::size_t out_element() const { return element_size(call.stage.output()); }
+  std::size_t block_lanes(std::size_t block) const {
+    return std::min(lane_block, call.input.rows - first - block * lane_block);
+  }
+  /// Where block `block` of this pass is stored before it is transposed.
+  std::byte* stored(std::size_t block) const {
+    return call.buffers.staged.data<std::byte>() + block * channels() * lane_block * out_element();
+  }
+};
+
+/// The last, incomplete group of four columns of a quad panel.
+void pack_last_group(const std::uint8_t* x, std::size_t stride, std::size_t lanes, std::size_t count,
+                     std::uint8_t flip, std::uint8_t* group) {
+  for (std::size_t lane = 0; lane < lanes; ++lane) {
+    for (std::size_t i = 0; i < count; ++i)
+      group[4 * lane + i] = static_cast<std::uint8_t>(x[lane * stride + i] ^ flip);
+  }
+}
+
+/// Transposes the rows of one lane block into a panel.
+void pack_panel(const LanePasses& passes, std::size_t row, std::size_t lanes, void* panel) {
+  const LinearInput& input = passes.call.input;
+  const TransposeKernels& kernels = passes.call.kernels.transpose;
+  const std::size_t stride = input.k * element_size(input.type), lane_block = passes.lane_block;
+  const auto* x = static_cast<const std::uint8_t*>(input.data) + row * stride;
+  const std::uint8_t flip = passes.form.flip;
+  switch (panel_kind(passes.call.weights.kind())) {
+    case PanelKind::planar_u8:
+      return kernels.bytes({x, stride, panel, lane_block, lanes, input.k, flip});
+    case PanelKind::planar_f32:
+      return kernels.words({x, stride, panel, lane_block * 4, lanes, input.k, 0});
+    case PanelKind::quads:
+      kernels.words({x, stride, panel, lane_block * 4, lanes, input.k / 4, flip * 0x01010101u});
+      const std::size_t whole = input.k / 4 * 4;
+      pack_last_group(x + whole, stride, lanes, input.k - whole, flip,
+                      static_cast<std::uint8_t*>(panel) + whole * lane_block);
+  }
+}
+
+void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t block, std::size_t part) {
+  const SparseLinearCall& call = passes.call;
+  const PackedSparse& packed = call.weights.group(0);
+  const std::size_t row = passes.first + block * passes.lane_block;
+  void* panel = scratch.panel.reserve(passes.panel_bytes);
+  if (scratch.packed_tile != block) pack_panel(passes, row, passes.block_lanes(block), panel);
+  scratch.packed_tile = block;
+  const bool f32 = call.weights.is_f32();
+  const EpilogueF32 epilogue_f32 = f32 ? call.stage.kernel_f32(0) : EpilogueF32{};
+  const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : call.stage.kernel_s8(call.buffers.folded_bias, 0);
+  SparseJob job = sparse_job(packed);
+  job.first_row = call.weights.part_start(0, part, passes.parts);
+  job.last_row = call.weights.part_start(0, part + 1, passes.parts);
+  job.panel = panel;
+  job.lanes = passes.block_lanes(block);
+  if (packed.k_blocks > 1)
+    job.accumulators = scratch.sums.reserve(packed.rows * call.weights.format().sum_bytes);
+  job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
+  job.out = passes.stored(block);
+  job.out_stride = passes.lane_block;
+  call.weights.format().multiply(job);
+}
+
+/// Moves channels [first, first + count) of a stored block to the output and runs the epilogue's passes.
+void unload(const LanePasses& passes, std::size_t block, std::size_t channel, std::size_t count) {
+  const SparseLinearCall& call = passes.call;
+  const std::size_t element = passes.out_element(), channels = passes.channels();
+  const std::size_t lanes = passes.block_lanes(block);
+  const std::size_t offset = (passes.first + block * passes.lane_block) * channels + channel;
+  const std::byte* from = passes.stored(block) + channel * passes.lane_block * element;
+  void* to = static_cast<std::byte*>(call.out) + offset * element;
+  const std::size_t from_stride = passes.lane_block * element, to_stride = channels * element;
+  if (element == 1)
+    call.kernels.transpose.bytes({from, from_stride, to, to_stride, count, lanes, 0});
+  else
+    call.kernels.transpose.words({from, from_stride, to, to_stride, count, lanes, 0});
+  if (call.stage.has_passes())
+    call.stage.finish({call.out, call.residual, offset, lanes, count, channels}, call.kernels);
+}
+
+void run_pass(const LanePasses& passes) {
+  constexpr std::size_t kUnloaded = 128;  // channels of a task
+  const SparseLinearCall& call = passes.call;
+  const std::size_t left = ceil_div(call.input.rows - passes.first, passes.lane_block);
+  const std::size_t blocks = std::min(passes.blocks, left), chunks = ceil_div(passes.channels(), kUnloaded);
+  for_each_task(call.buffers, blocks * passes.parts, call.threads,
+                [&](WorkerScratch& scratch, std::size_t task) {
+                  multiply(passes, scratch, task / passes.parts, task % passes.parts);
+                });
+  for_each_task(call.buffers, blocks * chunks, call.threads, [&](WorkerScratch&, std::size_t task) {
+    const std::size_t channel = task % chunks * kUnloaded;
+    unload(passes, task / chunks, channel, std::min(kUnloaded, passes.channels() - channel));
+  });
+}
+
+}  // namespace
+
+void linear_sparse(const SparseLinearCall& call) {
+  const SparseWeights& weights = call.weights;
+  const SparseFormat& format = weights.format();
+  const std::size_t padded_k = weights.kind() == SparseKind::blocks ? round_up(weights.k(), 4) : weights.k();
+  LanePasses passes{call, activation_form(call.input.type, call.input.zero_point, 0), format.lane_block,
+                    format.lane_block * padded_k * element_size(call.input.type)};
+  if (!weights.is_f32()) {
+    call.buffers.folded_bias.resize(weights.channels());
+    call.stage.fold_bias(weights.sums(), passes.form.zero_point, call.buffers.folded_bias);
+  }
+  if (call.input.rows == 0 || weights.channels() == 0) return;
+  const std::size_t blocks = ceil_div(call.input.rows, format.lane_block);
+  const std::size_t threads = worker_count(blocks * weights.channels(), call.threads);
+  passes.blocks = threads == 1 ? 1 : std::min(blocks, 2 * threads);
+  passes.parts = threads == 1 ? 1 : std::min(ceil_div(2 * threads, passes.blocks), weights.channels());
+  call.buffers.staged.reserve(passes.blocks * weights.channels() * format.lane_block * passes.out_element());
+  for (; passes.first < call.input.rows; passes.first += passes.blocks * format.lane_block) run_pass(passes);
+}
+
+}  // namespace gristmill
