@@ -1,0 +1,121 @@
+"""QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear, and the rounding that all integer operators share.
+
+float32 arithmetic, one operation at a time: a real becomes ``clamp(round_half_even(x / scale) + zero_point)``, an
+accumulator ``clamp(round_half_even(acc * scale) + zero_point)``; NaN becomes the least integer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gristmill.graph import Array, Node
+from gristmill.operators.registry import (
+    Known,
+    TensorType,
+    element_type,
+    normal_axis,
+    operator,
+    require_float,
+    unsupported,
+)
+
+_QUANTIZED = frozenset(map(np.dtype, (np.uint8, np.int8, np.uint16, np.int16)))
+
+
+def store(steps: Array, zero_point: Array, dtype: np.dtype[Any]) -> Array:
+    """Reals that count steps of a scale, rounded to even, moved by the zero point and saturated."""
+    bounds = np.iinfo(dtype)
+    rounded = np.rint(steps) + zero_point.astype(np.float32)
+    kept = np.where(np.isnan(rounded), np.float32(bounds.min), rounded)
+    return np.asarray(np.clip(kept, bounds.min, bounds.max)).astype(dtype)
+
+
+def quantize(x: Array, scale: Array, zero_point: Array) -> Array:
+    """float32 reals to integers of the zero point's type."""
+    return store(x.astype(np.float32) / scale, zero_point, zero_point.dtype)
+
+
+def dequantize(q: Array, scale: Array, zero_point: Array | int) -> Array:
+    """Integers to float32 reals."""
+    return np.asarray((q.astype(np.int32) - np.asarray(zero_point, np.int32)).astype(np.float32) * scale)
+
+
+def spread(node: Node, values: Array, x: Known) -> Array:
+    """Scales or zero points shaped to broadcast against x: one, one per index of ``axis``, or one per block of it."""
+    block, axis = node.integer("block_size", 0), node.integer("axis", 1)
+    if block:
+        axis = normal_axis(node, axis, x.ndim)
+        return np.repeat(values, block, axis=axis)[tuple(slice(extent) for extent in x.shape)]
+    if values.size == 1:
+        return values.reshape(())
+    shape = [1] * x.ndim
+    shape[normal_axis(node, axis, x.ndim)] = -1
+    return values.reshape(shape)
+
+
+def _check_scale(node: Node, x: Known, scale: Known, zero_point: Known | None) -> None:
+    require_float(node, scale)
+    if zero_point is not None and zero_point.shape != scale.shape and zero_point.size != scale.size:
+        raise node.error(f"scale of shape {list(scale.shape)}, but zero point of shape {list(zero_point.shape)}")
+    block = node.integer("block_size", 0)
+    if not block and scale.size == 1 and scale.ndim <= 1:
+        return
+    axis = normal_axis(node, node.integer("axis", 1), x.ndim)
+    around = (x.shape[:axis], x.shape[axis + 1 :]) if block else ((), ())
+    expected = (*around[0], -(-x.shape[axis] // max(block, 1)), *around[1])
+    if block < 0 or scale.shape != expected:
+        raise node.error(f"scale of shape {list(scale.shape)}, expected {list(expected)} or a single number")
+
+
+def _quantize(node: Node, x: Known, scale: Known, zero_point: Known | None = None) -> TensorType:
+    if x.dtype not in {np.dtype(np.float32), np.dtype(np.int32)}:
+        raise node.error(f"needs float32, got {x.dtype.name}")
+    dtype = zero_point.dtype if zero_point is not None else np.dtype(np.uint8)
+    if zero_point is None and node.integer("output_dtype", 0):
+        dtype = element_type(node, "output_dtype", 0)
+    if dtype not in _QUANTIZED:
+        raise unsupported(node, f"quantizing to {dtype.name}; 8 and 16 bits are supported")
+    _check_scale(node, x, scale, zero_point)
+    return TensorType(dtype, x.shape)
+
+
+@operator("QuantizeLinear", rule=_quantize)
+def quantize_linear(node: Node, x: Array, scale: Array, zero_point: Array | None = None) -> Array:
+    """Reals to integers."""
+    if zero_point is None:
+        zero_point = np.zeros(scale.shape, _quantize(node, x, scale).dtype)
+    return quantize(x, spread(node, scale, x), spread(node, zero_point, x))
+
+
+def _dequantize(node: Node, x: Known, scale: Known, zero_point: Known | None = None) -> TensorType:
+    if x.dtype not in _QUANTIZED | {np.dtype(np.int32)}:
+        raise node.error(f"needs integers of 8, 16 or 32 bits, got {x.dtype.name}")
+    if zero_point is not None and zero_point.dtype != x.dtype:
+        raise node.error(f"a zero point of {zero_point.dtype.name} for {x.dtype.name}")
+    _check_scale(node, x, scale, zero_point)
+    return TensorType(scale.dtype, x.shape)
+
+
+@operator("DequantizeLinear", rule=_dequantize)
+def dequantize_linear(node: Node, x: Array, scale: Array, zero_point: Array | None = None) -> Array:
+    """Integers to reals."""
+    return dequantize(x, spread(node, scale, x), 0 if zero_point is None else spread(node, zero_point, x))
+
+
+def _dynamic(node: Node, x: Known) -> list[TensorType]:
+    if x.dtype != np.float32:
+        raise node.error(f"needs float32, got {x.dtype.name}")
+    one = TensorType(np.dtype(np.uint8), ())
+    return [TensorType(one.dtype, x.shape), TensorType(x.dtype, ()), one]
+
+
+@operator("DynamicQuantizeLinear", rule=_dynamic)
+def dynamic_quantize_linear(_node: Node, x: Array) -> tuple[Array, Array, Array]:
+    """uint8 integers with the scale and zero point that the range of x, with zero in it, asks for."""
+    zero = np.float32(0)
+    low, high = np.minimum(x.min(initial=zero), zero), np.maximum(x.max(initial=zero), zero)
+    scale = np.asarray((high - low) / np.float32(255)) if high > low else np.array(1, np.float32)
+    zero_point = np.asarray(np.clip(np.rint(-low / scale), 0, 255)).astype(np.uint8)
+    return quantize(x, scale, zero_point), scale, zero_point
