@@ -13,6 +13,7 @@
 #include "gil.h"
 #include "gristmill/conv.h"
 #include "gristmill/linear.h"
+#include "sparse_arguments.h"
 
 namespace py = pybind11;
 
@@ -42,10 +43,8 @@ void require_level(Isa packed) {
                   std::string(isa_name(active_isa())) + "' is active; pack them again");
 }
 
-PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, py::handle dilation,
-                     py::handle groups) {
-  const py::array array = contiguous(weights, "weights");
-  require_rank(array, 4, "weights");
+ConvAttributes parse_attributes(py::handle stride, py::handle padding, py::handle dilation,
+                                py::handle groups) {
   ConvAttributes a;
   std::tie(a.stride_h, a.stride_w) = parse_pair(stride, "stride");
   std::tie(a.dilation_h, a.dilation_w) = parse_pair(dilation, "dilation");
@@ -55,15 +54,56 @@ PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, 
   a.pad_bottom = pads[2];
   a.pad_right = pads[3];
   a.groups = parse_integer(groups, "groups");
+  return a;
+}
+
+/// The shape of weights whose rows are given: columns are (in channels / groups, kernel rows, kernel
+/// columns).
+std::array<std::size_t, 4> shape_of_rows(const CsrStorage& matrix, py::handle kernel) {
+  const auto [height, width] = parse_pair(kernel, "kernel");
+  const std::size_t columns = matrix.columns();
+  if (height < 1 || width < 1 ||
+      columns / static_cast<std::size_t>(height) % static_cast<std::size_t>(width) ||
+      columns % static_cast<std::size_t>(height))
+    throw Error(ErrorKind::shape, "kernel",
+                std::to_string(columns) + " columns are no whole number of kernels of " +
+                    std::to_string(height) + " x " + std::to_string(width));
+  const auto rows = static_cast<std::size_t>(height), taps = static_cast<std::size_t>(width);
+  return {matrix.rows(), columns / rows / taps, rows, taps};
+}
+
+PackedConv pack_dense_conv(const py::array& array, const std::array<std::size_t, 4>& shape,
+                           const ConvAttributes& attributes) {
+  if (weight_type(array) == DType::f32)
+    return {static_cast<const float*>(array.data()), shape, attributes, active_isa()};
+  return {static_cast<const std::int8_t*>(array.data()), shape, attributes, active_isa()};
+}
+
+PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, py::handle dilation,
+                     py::handle groups, py::handle format, py::handle kernel) {
+  const ConvAttributes attributes = parse_attributes(stride, padding, dilation, groups);
+  const auto pack_sparse = [&](const CsrStorage& storage, SparseKind kind,
+                               const std::array<std::size_t, 4>& shape) {
+    return std::visit([&](const auto& csr) { return PackedConv(csr, kind, shape, attributes, active_isa()); },
+                      storage.matrix);
+  };
+  if (const CsrStorage* matrix = sparse_matrix(weights)) {
+    const auto shape = shape_of_rows(*matrix, kernel);
+    const auto kind = parse_format(format, true, matrix->is_f32());
+    return kind ? pack_sparse(*matrix, *kind, shape)
+                : pack_dense_conv(dense_from_sparse(*matrix), shape, attributes);
+  }
+  const py::array array = contiguous(weights, "weights");
+  require_rank(array, 4, "weights");
   std::array<std::size_t, 4> shape{};
   std::copy_n(array.shape(), 4, shape.begin());
-  if (weight_type(array) == DType::f32)
-    return {static_cast<const float*>(array.data()), shape, a, active_isa()};
-  return {static_cast<const std::int8_t*>(array.data()), shape, a, active_isa()};
+  const auto kind = parse_format(format, false, weight_type(array) == DType::f32);
+  return kind ? pack_sparse(sparse_from_dense(array, "weights"), *kind, shape)
+              : pack_dense_conv(array, shape, attributes);
 }
 
 /// `channel_axis` is 0 for weights of a linear layer and 1 for the right operand of a product.
-PackedLinear pack_linear(py::handle weights, int channel_axis) {
+PackedLinear pack_dense_linear(py::handle weights, int channel_axis) {
   const py::array array = contiguous(weights, "weights");
   require_rank(array, 2, "weights");
   const auto extent = [&](int axis) { return static_cast<std::size_t>(array.shape(axis)); };
@@ -75,6 +115,20 @@ PackedLinear pack_linear(py::handle weights, int channel_axis) {
   return {LinearWeights<std::int8_t>{static_cast<const std::int8_t*>(array.data()), channels, k, channel_step,
                                      k_step},
           active_isa()};
+}
+
+PackedLinear pack_linear(py::handle weights, py::handle format) {
+  const auto pack_sparse = [](const CsrStorage& storage, SparseKind kind) {
+    return std::visit([&](const auto& csr) { return PackedLinear(csr, kind, active_isa()); }, storage.matrix);
+  };
+  if (const CsrStorage* matrix = sparse_matrix(weights)) {
+    const auto kind = parse_format(format, true, matrix->is_f32());
+    return kind ? pack_sparse(*matrix, *kind) : pack_dense_linear(dense_from_sparse(*matrix), 0);
+  }
+  const py::array array = contiguous(weights, "weights");
+  require_rank(array, 2, "weights");
+  const auto kind = parse_format(format, false, weight_type(array) == DType::f32);
+  return kind ? pack_sparse(sparse_from_dense(array, "weights"), *kind) : pack_dense_linear(array, 0);
 }
 
 /// A linear layer under the names that its arguments have in a product.
@@ -93,10 +147,11 @@ auto named_as_product(const Call& call) {
 
 /// One class each, so that help() and errors tell a layer's weights from an operand.
 struct PackedLayer : PackedLinear {
-  explicit PackedLayer(py::handle weights) : PackedLinear(pack_linear(weights, 0)) {}
+  PackedLayer(py::handle weights, py::handle format) : PackedLinear(pack_linear(weights, format)) {}
 };
 struct PackedOperand : PackedLinear {
-  explicit PackedOperand(py::handle b) : PackedLinear(named_as_product([&] { return pack_linear(b, 1); })) {}
+  explicit PackedOperand(py::handle b)
+      : PackedLinear(named_as_product([&] { return pack_dense_linear(b, 1); })) {}
 };
 
 py::array run_conv(py::handle x, const PackedConv& weights, py::handle zero_point, EpilogueSpec* epilogue,
@@ -175,6 +230,11 @@ void add_common(Class& cls, const char* name) {
       "The level they are packed for.");
   cls.def_property_readonly(
       "nbytes", [](const Packed& w) { return w.bytes(); }, "Bytes of the packed weights.");
+  cls.def_property_readonly(
+      "executed_macs", [](const Packed& w) { return w.executed_macs(); },
+      "Multiplications for each output position, or row of a batch: those of zeros included that are "
+      "executed "
+      "nevertheless.");
   cls.def("__reduce__", [name](const Packed&) -> py::object {
     throw py::type_error(
         std::string(name) +
@@ -188,15 +248,24 @@ void bind_packed(py::module_& m) {
                               R"(Weights of a convolution, packed once for the active level.
 
 Args:
-    weights: int8 or float32 of shape (out channels, in channels / groups, rows, columns).
+    weights: int8 or float32 of shape (out channels, in channels / groups, rows, columns), or a CsrMatrix with a
+        row for each output channel.
     stride: One whole number, or two for rows and columns.
     padding: One, two (rows, columns) or four (top, left, bottom, right) whole numbers.
     dilation: As stride.
     groups: Number of groups; with one input channel each, the convolution is depthwise.
+    format: How weights are stored and multiplied: "dense", or only what is not zero, "quads" (int8, any pattern),
+        "blocks" (int8, zeros come in aligned groups of four neighbours) or "singles" (float32). By default arrays
+        are dense, and matrices quads or singles. Results do not depend on it.
+    kernel: Rows and columns of the kernel, for a CsrMatrix.
 
 The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
   conv.def(py::init(&pack_conv), py::arg("weights"), py::kw_only(), py::arg("stride") = 1,
-           py::arg("padding") = 0, py::arg("dilation") = 1, py::arg("groups") = 1);
+           py::arg("padding") = 0, py::arg("dilation") = 1, py::arg("groups") = 1,
+           py::arg("format") = py::none(), py::arg("kernel") = 1);
+  conv.def_property_readonly(
+      "format", [](const PackedConv& w) { return format_name(w.sparse_kind()); },
+      "The format of the weights.");
   conv.def("__repr__", &conv_repr);
   conv.def(
       "output_size",
@@ -214,10 +283,15 @@ The object is opaque, belongs to the level that was active when it was made, and
                                 R"(Weights of a linear layer, packed once for the active level.
 
 Args:
-    weights: int8 or float32 of shape (out features, in features).
+    weights: int8 or float32 of shape (out features, in features), or a CsrMatrix of that shape.
+    format: As for PackedConv.
 
 The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
-  layer.def(py::init<py::handle>(), py::arg("weights"));
+  layer.def(py::init<py::handle, py::handle>(), py::arg("weights"), py::kw_only(),
+            py::arg("format") = py::none());
+  layer.def_property_readonly(
+      "format", [](const PackedLayer& w) { return format_name(w.sparse_kind()); },
+      "The format of the weights.");
   layer.def("__repr__", [](const PackedLayer& w) { return linear_repr(w, "PackedLinear"); });
   add_common(layer, "PackedLinear");
 

@@ -11,5 +11,6 @@ void bind_dense(pybind11::module_& m);
 void bind_errors(pybind11::module_& m);
 void bind_isa(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
+void bind_sparse(pybind11::module_& m);
 
 }  // namespace gristmill

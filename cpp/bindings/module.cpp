@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m) {
   gristmill::bind_cpu(m);
   gristmill::bind_bench(m);
   gristmill::bind_quantize(m);
+  gristmill::bind_sparse(m);
   gristmill::bind_dense(m);
 }

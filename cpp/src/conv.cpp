@@ -128,6 +128,10 @@ PackedConv::~PackedConv() = default;
 PackedConv::PackedConv(PackedConv&&) noexcept = default;
 PackedConv& PackedConv::operator=(PackedConv&&) noexcept = default;
 
+std::optional<SparseKind> PackedConv::sparse_kind() const {
+  return is_sparse() ? std::optional(sparse_->kind()) : std::nullopt;
+}
+
 std::size_t PackedConv::bytes() const {
   if (is_sparse()) return sparse_->bytes();
   return is_depthwise() ? channels_->bytes() : dense_->bytes();

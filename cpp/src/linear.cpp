@@ -174,6 +174,9 @@ PackedLinear::~PackedLinear() = default;
 PackedLinear::PackedLinear(PackedLinear&&) noexcept = default;
 PackedLinear& PackedLinear::operator=(PackedLinear&&) noexcept = default;
 
+std::optional<SparseKind> PackedLinear::sparse_kind() const {
+  return sparse_ ? std::optional(sparse_->kind()) : std::nullopt;
+}
 bool PackedLinear::is_f32() const { return sparse_ ? sparse_->is_f32() : packed_->is_f32(); }
 std::size_t PackedLinear::out_channels() const { return sparse_ ? sparse_->channels() : packed_->rows(); }
 std::size_t PackedLinear::in_channels() const { return sparse_ ? sparse_->k() : packed_->source_k(); }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, Protocol, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -98,30 +98,62 @@ class Epilogue:
         activation: tuple[str, float, float],
     ) -> None: ...
 
+class _SparseMatrix(Protocol):
+    _core: CsrMatrix
+
+@final
+class CsrMatrix:
+    def __init__(self, indptr: _Array, indices: _Array, data: _Array, shape: tuple[int, int]) -> None: ...
+    @staticmethod
+    def from_dense(array: _Array) -> CsrMatrix: ...
+    def to_dense(self) -> _Array: ...
+    def arrays(self) -> tuple[_Array, _Array, _Array]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def nnz(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+
 @final
 class PackedConv:
     def __init__(
         self,
-        weights: _Array,
+        weights: _Array | _SparseMatrix,
         *,
         stride: int | Sequence[int] = 1,
         padding: int | Sequence[int] = 0,
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
+        format: str | None = None,  # noqa: A002
+        kernel: int | Sequence[int] = 1,
     ) -> None: ...
     def output_size(self, height: int, width: int) -> tuple[int, int]: ...
     @property
+    def format(self) -> str: ...
+    @property
     def isa(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def executed_macs(self) -> int: ...
 
 @final
 class PackedLinear:
-    def __init__(self, weights: _Array) -> None: ...
+    def __init__(
+        self,
+        weights: _Array | _SparseMatrix,
+        *,
+        format: str | None = None,  # noqa: A002
+    ) -> None: ...
+    @property
+    def format(self) -> str: ...
     @property
     def isa(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def executed_macs(self) -> int: ...
 
 @final
 class PackedGemm:
@@ -130,6 +162,8 @@ class PackedGemm:
     def isa(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def executed_macs(self) -> int: ...
 
 def conv2d(
     x: _Array,

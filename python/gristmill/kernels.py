@@ -37,12 +37,14 @@ from gristmill.quantization import (
     range_qparams,
     requantize,
 )
+from gristmill.sparse import CsrMatrix, spmm
 
 __all__ = [
     "Activation",
     "Cache",
     "Calibration",
     "CpuInfo",
+    "CsrMatrix",
     "Epilogue",
     "PackedConv",
     "PackedGemm",
@@ -70,6 +72,7 @@ __all__ = [
     "requantize",
     "set_isa",
     "set_num_threads",
+    "spmm",
     "supported_isas",
 ]
 

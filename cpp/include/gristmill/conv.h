@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "gristmill/epilogue.h"
 #include "gristmill/isa.h"
@@ -74,6 +75,8 @@ class PackedConv {
   bool is_f32() const { return f32_; }
   bool is_depthwise() const { return channels_ != nullptr; }
   bool is_sparse() const { return sparse_ != nullptr; }
+  /// The sparse format, if it is one.
+  std::optional<SparseKind> sparse_kind() const;
   const ConvAttributes& attributes() const { return attributes_; }
   const std::array<std::size_t, 4>& shape() const { return shape_; }
   ConvKernel kernel() const { return {shape_[2], shape_[3]}; }

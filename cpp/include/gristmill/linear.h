@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "gristmill/epilogue.h"
 #include "gristmill/isa.h"
@@ -49,6 +50,8 @@ class PackedLinear {
   Isa isa() const { return isa_; }
   bool is_f32() const;
   bool is_sparse() const { return sparse_ != nullptr; }
+  /// The sparse format, if it is one.
+  std::optional<SparseKind> sparse_kind() const;
   std::size_t out_channels() const;
   std::size_t in_channels() const;
   std::size_t bytes() const;
