@@ -1,6 +1,7 @@
 #include "array_views.h"
 
 #include <algorithm>
+#include <array>
 
 #include "gristmill/parallel.h"
 
@@ -58,6 +59,12 @@ bool shares_memory(const py::array& a, const py::array& b) {
 }
 
 }  // namespace
+
+const ElementType& element_type(DType type) {
+  static constexpr std::array<const ElementType*, 6> kTypes{&kUInt8,   &kInt8,  &kInt32,
+                                                            &kFloat32, &kInt64, &kBool};
+  return *kTypes[static_cast<std::size_t>(type)];
+}
 
 long parse_integer(py::handle object, const char* name) {
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(object.ptr()));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gristmill/array_view.h"
+#include "gristmill/dtype.h"
 #include "gristmill/error.h"
 
 /// numpy arrays at the boundary: everything is checked here, nothing is converted.
@@ -32,6 +33,10 @@ inline constexpr ElementType kFloat32{"float32", 'f', 4};
 inline constexpr ElementType kInt32{"int32", 'i', 4};
 inline constexpr ElementType kInt8{"int8", 'i', 1};
 inline constexpr ElementType kUInt8{"uint8", 'u', 1};
+inline constexpr ElementType kInt64{"int64", 'i', 8};
+inline constexpr ElementType kBool{"bool", 'b', 1};
+
+const ElementType& element_type(DType type);
 
 /// True if the array has this type in native byte order.
 bool has_dtype(const pybind11::array& array, const ElementType& type);

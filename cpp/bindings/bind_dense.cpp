@@ -244,8 +244,9 @@ void add_common(Class& cls, const char* name) {
 }
 
 void bind_packed(py::module_& m) {
-  py::class_<PackedConv> conv(m, "PackedConv", py::is_final(), plain_metaclass(),
-                              R"(Weights of a convolution, packed once for the active level.
+  py::class_<PackedConv, std::shared_ptr<PackedConv>> conv(
+      m, "PackedConv", py::is_final(), plain_metaclass(),
+      R"(Weights of a convolution, packed once for the active level.
 
 Args:
     weights: int8 or float32 of shape (out channels, in channels / groups, rows, columns), or a CsrMatrix with a
@@ -279,8 +280,9 @@ The object is opaque, belongs to the level that was active when it was made, and
       py::arg("height"), py::arg("width"), "Rows and columns of the output for an image of that size.");
   add_common(conv, "PackedConv");
 
-  py::class_<PackedLayer> layer(m, "PackedLinear", py::is_final(), plain_metaclass(),
-                                R"(Weights of a linear layer, packed once for the active level.
+  py::class_<PackedLayer, std::shared_ptr<PackedLayer>> layer(
+      m, "PackedLinear", py::is_final(), plain_metaclass(),
+      R"(Weights of a linear layer, packed once for the active level.
 
 Args:
     weights: int8 or float32 of shape (out features, in features), or a CsrMatrix of that shape.
@@ -295,8 +297,9 @@ The object is opaque, belongs to the level that was active when it was made, and
   layer.def("__repr__", [](const PackedLayer& w) { return linear_repr(w, "PackedLinear"); });
   add_common(layer, "PackedLinear");
 
-  py::class_<PackedOperand> operand(m, "PackedGemm", py::is_final(), plain_metaclass(),
-                                    R"(The right operand of matrix products, packed once for the active level.
+  py::class_<PackedOperand, std::shared_ptr<PackedOperand>> operand(
+      m, "PackedGemm", py::is_final(), plain_metaclass(),
+      R"(The right operand of matrix products, packed once for the active level.
 
 Args:
     b: int8 or float32 of shape (K, N).
@@ -307,7 +310,24 @@ The object is opaque, belongs to the level that was active when it was made, and
   add_common(operand, "PackedGemm");
 }
 
+[[noreturn]] void refuse_weights(py::handle object, const char* expected) {
+  throw Error(ErrorKind::dtype, "weights",
+              std::string("expected ") + expected + ", got " +
+                  py::str(py::type::handle_of(object).attr("__name__")).cast<std::string>());
+}
+
 }  // namespace
+
+std::shared_ptr<const PackedConv> packed_conv(py::handle object) {
+  if (py::isinstance<PackedConv>(object)) return object.cast<std::shared_ptr<PackedConv>>();
+  refuse_weights(object, "a PackedConv");
+}
+
+std::shared_ptr<const PackedLinear> packed_linear(py::handle object) {
+  if (py::isinstance<PackedLayer>(object)) return object.cast<std::shared_ptr<PackedLayer>>();
+  if (py::isinstance<PackedOperand>(object)) return object.cast<std::shared_ptr<PackedOperand>>();
+  refuse_weights(object, "a PackedLinear or PackedGemm");
+}
 
 void bind_dense(py::module_& m) {
   bind_epilogue(m);

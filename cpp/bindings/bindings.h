@@ -10,6 +10,7 @@ void bind_cpu(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
 void bind_errors(pybind11::module_& m);
 void bind_isa(pybind11::module_& m);
+void bind_plan(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
 void bind_sparse(pybind11::module_& m);
 

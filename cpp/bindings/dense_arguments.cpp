@@ -5,21 +5,12 @@
 #include <algorithm>
 
 #include "checked_size.h"
+#include "gristmill/tensor.h"
 
 namespace py = pybind11;
 
 namespace gristmill {
 namespace {
-
-constexpr std::array<ElementType, 4> kElementTypes{kUInt8, kInt8, kInt32, kFloat32};  // in the order of DType
-
-const ElementType& element_type(DType type) { return kElementTypes[static_cast<std::size_t>(type)]; }
-
-std::string shape_text(const std::vector<std::size_t>& shape) {
-  std::string text;
-  for (std::size_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
 
 DType type_among(const py::array& array, std::initializer_list<DType> allowed, const char* name) {
   std::string names;

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "array_views.h"
+#include "gristmill/conv.h"
 #include "gristmill/epilogue.h"
+#include "gristmill/linear.h"
 
 /// Arguments of dense layers at the boundary: what array_views.h is for conversions.
 namespace gristmill {
@@ -58,6 +60,10 @@ std::optional<pybind11::array> residual_for(pybind11::handle residual, const Out
 /// which some may be null.
 pybind11::array output_for(pybind11::handle out, const std::vector<std::size_t>& shape, DType type,
                            std::initializer_list<const pybind11::array*> inputs);
+
+/// The weights that an object of a packed class holds; Error(dtype) for any other object.
+std::shared_ptr<const PackedConv> packed_conv(pybind11::handle object);
+std::shared_ptr<const PackedLinear> packed_linear(pybind11::handle object);
 
 /// Classes that differ from others in nothing that type checkers see.
 inline pybind11::metaclass plain_metaclass() {

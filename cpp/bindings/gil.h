@@ -20,7 +20,21 @@ namespace gristmill {
 class GilReleased {
  public:
   GilReleased() : state_(PyEval_SaveThread()) {}
-  ~GilReleased() {
+  ~GilReleased() { restore(); }
+  GilReleased(const GilReleased&) = delete;
+  GilReleased& operator=(const GilReleased&) = delete;
+
+  /// Calls `body`, which must not throw, with the lock held meanwhile.
+  template <class Body>
+  auto with_lock(const Body& body) {
+    restore();
+    const auto result = body();
+    state_ = PyEval_SaveThread();
+    return result;
+  }
+
+ private:
+  void restore() {
 #if defined(__GLIBCXX__)
     try {
       PyEval_RestoreThread(state_);
@@ -31,10 +45,7 @@ class GilReleased {
     PyEval_RestoreThread(state_);
 #endif
   }
-  GilReleased(const GilReleased&) = delete;
-  GilReleased& operator=(const GilReleased&) = delete;
 
- private:
   PyThreadState* state_;
 };
 

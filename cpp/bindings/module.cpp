@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, m) {
   gristmill::bind_quantize(m);
   gristmill::bind_sparse(m);
   gristmill::bind_dense(m);
+  gristmill::bind_plan(m);
 }

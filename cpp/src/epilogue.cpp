@@ -30,10 +30,9 @@ OutputType kernel_type(DType type) {
       return OutputType::s8;
     case DType::s32:
       return OutputType::s32;
-    case DType::f32:
-      break;
+    default:
+      return OutputType::f32;
   }
-  return OutputType::f32;
 }
 
 bool is_curve(ActivationKind kind) { return kind >= ActivationKind::leaky_relu; }
@@ -120,11 +119,6 @@ std::vector<T> one_each(std::span<const T> values, std::size_t channels, bool ma
 
 }  // namespace
 
-const char* dtype_name(DType type) {
-  constexpr std::array<const char*, 4> kNames{"uint8", "int8", "int32", "float32"};
-  return kNames[static_cast<std::size_t>(type)];
-}
-
 OutputStage::OutputStage(const Epilogue& epilogue, std::size_t channels, bool f32_layer)
     : f32_layer_(f32_layer),
       output_(epilogue.output),
@@ -133,6 +127,7 @@ OutputStage::OutputStage(const Epilogue& epilogue, std::size_t channels, bool f3
       low_(-kInfinity),
       high_(kInfinity),
       activation_(epilogue.activation) {
+  if (output_ > DType::f32) refuse("output", std::string("a layer does not yield ") + dtype_name(output_));
   if (f32_layer && output_ != DType::f32) refuse("output", "a float32 layer has float32 output");
   if (!f32_layer && !epilogue.bias_f32.empty())
     throw Error(ErrorKind::dtype, "bias", "expected int32 for an int8 layer, got float32");

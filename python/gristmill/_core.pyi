@@ -192,3 +192,89 @@ def gemm(
     out: _Array | None = None,
     threads: int | None = None,
 ) -> _Array: ...
+
+_View: TypeAlias = Tensor | TensorView
+
+@final
+class TensorView:
+    # Made by Tensor.view().
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class Tensor:
+    # Made by the static methods.
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    @staticmethod
+    def arena(offset: int, dtype: str, shape: Sequence[int]) -> Tensor: ...
+    @staticmethod
+    def input(index: int, dtype: str, shape: Sequence[int], offset: int = 0) -> Tensor: ...
+    @staticmethod
+    def output(index: int, dtype: str, shape: Sequence[int], offset: int = 0) -> Tensor: ...
+    @staticmethod
+    def constant(array: _Array) -> Tensor: ...
+    def view(self, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> TensorView: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+@final
+class Plan:
+    def __init__(
+        self,
+        arena_bytes: int,
+        inputs: Sequence[tuple[str, Sequence[int]]],
+        outputs: Sequence[tuple[str, Sequence[int]]],
+    ) -> None: ...
+    def run(
+        self, inputs: Sequence[_Array], outputs: Sequence[_Array | None] | None = None, threads: int | None = None
+    ) -> list[_Array]: ...
+    def profile(self, inputs: Sequence[_Array], threads: int | None = None) -> list[tuple[str, str, float]]: ...
+    @property
+    def steps(self) -> list[tuple[str, str]]: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    def conv(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        weights: PackedConv,
+        epilogue: Epilogue | None = None,
+        x_zero_point: int = 0,
+        residual: Tensor | None = None,
+    ) -> None: ...
+    def linear(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        weights: PackedLinear | PackedGemm,
+        epilogue: Epilogue | None = None,
+        x_zero_point: int = 0,
+        residual: Tensor | None = None,
+    ) -> None: ...
+    def copy(self, name: str, x: _View, out: _View) -> None: ...
+    def fill(self, name: str, out: _View, value: float) -> None: ...
+    def unary(
+        self, name: str, function: str, x: Tensor, out: Tensor, alpha: float = 0.0, beta: float = 0.0
+    ) -> None: ...
+    def binary(
+        self, name: str, function: str, a: Tensor, b: Tensor, out: Tensor, low: float = ..., high: float = ...
+    ) -> None: ...
+    def select(self, name: str, condition: Tensor, a: Tensor, b: Tensor, out: Tensor) -> None: ...
+    def pool(
+        self,
+        name: str,
+        kind: str,
+        x: Tensor,
+        out: Tensor,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pad_begin: Sequence[int] = ...,
+        pad_end: Sequence[int] = ...,
+        dilation: Sequence[int] = ...,
+        count_include_pad: bool = False,
+    ) -> None: ...

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "gristmill/dtype.h"
 #include "gristmill/quantize.h"
 
 /// Epilogues: what becomes of the accumulators of a convolution or linear layer.
@@ -27,12 +28,6 @@
 ///     residual      dequantize both the output and another tensor of its shape, add in f32, quantize to the
 ///                   scale of the sum, with a clamp of its own. On f32, add and clamp.
 namespace gristmill {
-
-enum class DType : std::uint8_t { u8, s8, s32, f32 };
-
-constexpr std::size_t element_size(DType type) { return type == DType::u8 || type == DType::s8 ? 1 : 4; }
-constexpr bool is_byte(DType type) { return element_size(type) == 1; }
-const char* dtype_name(DType type);
 
 enum class ActivationKind : std::uint8_t {
   none,

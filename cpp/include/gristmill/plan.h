@@ -1,0 +1,146 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gristmill/error.h"
+#include "gristmill/tensor.h"
+#include "gristmill/workspace.h"
+
+/// A network made ready to run: a flat list of steps over one arena.
+///
+/// Shapes are concrete. A step is checked when it is added: element types, shapes, and that every tensor lies
+/// within its memory. Running then trusts the plan and does nothing but run its steps in order. What a run
+/// needs besides the caller's arrays, the arena and the layers' workspace, is a *run state*; a plan keeps
+/// some for the next run, and any number of threads may run one plan at once, each with a state of its own.
+namespace gristmill {
+
+/// A tensor's place at run time: the base of a slot, and an offset in bytes.
+struct Address {
+  std::uint32_t slot;
+  std::uintptr_t offset;
+};
+
+/// Where tensors are during one run, and what the run may use.
+struct Frame {
+  const std::uintptr_t* bases;  ///< by slot
+  int threads;
+  Workspace& workspace;
+
+  template <class T>
+  T* at(const Address& address) const {
+    return reinterpret_cast<T*>(bases[address.slot] + address.offset);
+  }
+};
+
+/// A tensor that a step uses, under the name that errors give it.
+struct Operand {
+  const char* name;
+  Tensor tensor;
+};
+
+/// One operation of a plan.
+class Step {
+ public:
+  Step() = default;
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+  virtual ~Step() = default;
+
+  virtual void run(const Frame& frame) const = 0;
+  /// What runs, in a word or two: "conv s8 512", "copy transpose".
+  virtual std::string kernel() const = 0;
+
+  const std::vector<Operand>& reads() const { return reads_; }
+  const std::vector<Operand>& writes() const { return writes_; }
+  /// Whether an output may be exactly the memory of an input.
+  virtual bool works_in_place() const { return false; }
+
+ protected:
+  /// Names a tensor to the plan, which checks it when the step is added, and says where it will be.
+  Address read(const char* name, const Tensor& tensor);
+  Address write(const char* name, const Tensor& tensor);
+
+ private:
+  std::vector<Operand> reads_, writes_;
+};
+
+using StepPtr = std::unique_ptr<const Step>;
+
+/// Bytes behind the arena's last one that steps may read.
+inline constexpr std::size_t kArenaSlack = 64;
+
+class Plan {
+ public:
+  Plan(std::size_t arena_bytes, std::vector<TensorType> inputs, std::vector<TensorType> outputs);
+  ~Plan();
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  /// Appends the step that `make` returns. Errors name the step. Throws Error(argument) once the plan is
+  /// frozen.
+  template <class Make>
+  void add(const std::string& name, const Make& make) {
+    try {
+      append(name, make());
+    } catch (const Error& error) {
+      throw Error(error.kind(), name,
+                  error.where().empty() ? error.reason() : error.where() + ": " + error.reason());
+    }
+  }
+
+  /// Ends the adding of steps; done before the first run.
+  void freeze() noexcept { frozen_ = true; }
+
+  /// Asked between steps, every now and then, whether the run shall end.
+  class Watch {
+   public:
+    virtual bool wants_stop() = 0;
+
+   protected:
+    ~Watch() = default;
+  };
+
+  /// Runs all steps of a frozen plan. Arrays are in the order and of the types of inputs() and outputs(),
+  /// contiguous, aligned to their elements; outputs overlap nothing. With `seconds` (one for each step),
+  /// measures each step. Returns false if `watch`, which may be null, ended the run; outputs are then
+  /// incomplete.
+  bool run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads, Watch* watch,
+           std::span<double> seconds = {}) const;
+
+  std::size_t arena_bytes() const { return arena_bytes_; }
+  const std::vector<TensorType>& inputs() const { return inputs_; }
+  const std::vector<TensorType>& outputs() const { return outputs_; }
+  std::size_t steps() const { return steps_.size(); }
+  const std::string& step_name(std::size_t index) const { return steps_[index].name; }
+  const Step& step(std::size_t index) const { return *steps_[index].step; }
+
+ private:
+  struct RunState;
+  class Lease;
+  struct NamedStep {
+    std::string name;
+    StepPtr step;
+  };
+
+  void append(const std::string& name, StepPtr step);
+  void require_within(const Operand& operand) const;
+  void require_separate(const Step& step) const;
+
+  /// Idle run states beyond this many are freed.
+  static constexpr std::size_t kKeptStates = 16;
+
+  std::size_t arena_bytes_;
+  std::vector<TensorType> inputs_, outputs_;
+  std::vector<NamedStep> steps_;
+  bool frozen_ = false;
+  mutable std::array<std::atomic<RunState*>, kKeptStates> idle_{};
+};
+
+}  // namespace gristmill

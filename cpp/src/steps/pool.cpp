@@ -1,0 +1,223 @@
+#include "gristmill/steps/pool.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include "ranges.h"
+#include "step_checks.h"
+
+namespace gristmill {
+namespace {
+
+/// One spatial axis of a pooling: output o covers input o * stride + tap * dilation - before.
+struct PoolAxis {
+  std::size_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, before = 0, after = 0;
+
+  /// The taps [first, second) that fall on input [-low, in + high) for an output.
+  std::array<std::size_t, 2> taps(std::size_t o, std::size_t low, std::size_t high) const {
+    const std::size_t origin = o * stride + low;  // of tap 0, in the frame that starts at `before`
+    const std::size_t first = origin >= before ? 0 : ceil_div(before - origin, dilation);
+    const std::size_t end = in + before + high;
+    const std::size_t start = o * stride;
+    const std::size_t last = start >= end ? 0 : ceil_div(end - start, dilation);
+    return {std::min(first, kernel), std::clamp(last, std::min(first, kernel), kernel)};
+  }
+  std::array<std::size_t, 2> inside(std::size_t o) const { return taps(o, 0, 0); }
+  std::size_t counted(std::size_t o, bool with_padding) const {
+    const auto [first, last] = taps(o, with_padding ? before : 0, with_padding ? after : 0);
+    return last - first;
+  }
+};
+
+using PoolAxes = std::array<PoolAxis, 3>;  // missing ones come first and have extent 1
+
+std::size_t checked_extent(std::int64_t value, std::int64_t least, const char* name) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (value < least || value > kMost)
+    throw Error(ErrorKind::argument, name,
+                "expected " + std::to_string(least) + " to " + std::to_string(kMost) + ", got " +
+                    std::to_string(value));
+  return static_cast<std::size_t>(value);
+}
+
+/// Windows start at every stride; with ceil_mode one more may start if it is not in the padding behind.
+void require_windows(const PoolAxis& axis) {
+  const std::size_t covered = (axis.kernel - 1) * axis.dilation + 1,
+                    padded = axis.in + axis.before + axis.after;
+  const std::size_t floor = padded < covered ? 0 : (padded - covered) / axis.stride + 1;
+  const bool one_more = axis.out == floor + 1 && (axis.out - 1) * axis.stride < axis.in + axis.before;
+  if (axis.out == floor || one_more) return;
+  throw Error(ErrorKind::shape, "out",
+              "has extent " + std::to_string(axis.out) + " where the windows give " + std::to_string(floor));
+}
+
+PoolAxes axes_of(const PoolWindow& window, const Tensor& x, const Tensor& out) {
+  const std::size_t rank = x.rank(), spatial = rank - std::min<std::size_t>(rank, 2);
+  if (spatial < 1 || spatial > 3)
+    throw Error(ErrorKind::shape, "x", "expected rank 3 to 5, got shape " + shape_text(x.shape()));
+  require_rank("out", out, rank);
+  if (!std::equal(x.shape().begin(), x.shape().begin() + 2, out.shape().begin()))
+    throw Error(
+        ErrorKind::shape, "out",
+        "expected the batch and channels of " + shape_text(x.shape()) + ", got " + shape_text(out.shape()));
+  for (const auto* values :
+       {&window.kernel, &window.stride, &window.dilation, &window.pad_begin, &window.pad_end})
+    if (values->size() != spatial)
+      throw Error(ErrorKind::shape, "window",
+                  "expected " + std::to_string(spatial) + " numbers, one for each spatial axis, got " +
+                      std::to_string(values->size()));
+  PoolAxes axes;
+  for (std::size_t d = 0; d < spatial; ++d) {
+    PoolAxis& axis = axes[3 - spatial + d];
+    axis.in = checked_extent(static_cast<std::int64_t>(std::min(x.shape()[2 + d], kMostElements)), 0, "x");
+    axis.out =
+        checked_extent(static_cast<std::int64_t>(std::min(out.shape()[2 + d], kMostElements)), 0, "out");
+    axis.kernel = checked_extent(window.kernel[d], 1, "kernel");
+    axis.stride = checked_extent(window.stride[d], 1, "stride");
+    axis.dilation = checked_extent(window.dilation[d], 1, "dilation");
+    axis.before = checked_extent(window.pad_begin[d], 0, "padding");
+    axis.after = checked_extent(window.pad_end[d], 0, "padding");
+    require_windows(axis);
+  }
+  return axes;
+}
+
+template <class T>
+struct Greatest {
+  static constexpr T start =
+      std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  static T combine(T most, T value) { return value > most || value != value ? value : most; }
+};
+
+struct Sum {
+  static constexpr float start = 0;
+  static float combine(float sum, float value) { return sum + value; }
+};
+
+/// Windows are combined first along the rows of x into one line, then along the line: kernel rows + kernel
+/// columns operations instead of their product, on consecutive elements.
+template <class T, class Combine>
+class PoolStep final : public Step {
+ public:
+  PoolStep(const PoolAxes& axes, bool count_padding, const Tensor& x, const Tensor& out)
+      : axes_(axes),
+        count_padding_(count_padding),
+        planes_(x.shape()[0] * x.shape()[1]),
+        x_(read("x", x)),
+        out_(write("out", out)) {
+    const PoolAxis& columns = axes_[2];
+    const std::size_t reach =
+        columns.out == 0 ? 0
+                         : (columns.out - 1) * columns.stride + (columns.kernel - 1) * columns.dilation + 1;
+    line_ = std::max(reach, columns.before + columns.in);
+    checked_product({line_, sizeof(T)}, "x");
+    if constexpr (!kMax)
+      for (std::size_t o = 0; o < columns.out; ++o)
+        column_counts_.push_back(static_cast<float>(columns.counted(o, count_padding_)));
+  }
+
+  void run(const Frame& frame) const override {
+    const T* x = frame.at<const T>(x_);
+    T* out = frame.at<T>(out_);
+    const std::size_t in_plane = axes_[0].in * axes_[1].in * axes_[2].in;
+    const std::size_t out_plane = axes_[0].out * axes_[1].out * axes_[2].out;
+    if (planes_ * out_plane == 0) return;
+    const std::size_t group = ceil_div(kRangeBytes, (in_plane + out_plane) * sizeof(T));
+    for_each_task(frame.workspace.buffers(), ceil_div(planes_, group), frame.threads,
+                  [&](WorkerScratch& scratch, std::size_t task) {
+                    T* line = static_cast<T*>(scratch.panel.reserve(line_ * sizeof(T)));
+                    std::fill_n(line, line_, Combine::start);
+                    for (std::size_t p = task * group; p < std::min(planes_, (task + 1) * group); ++p)
+                      pool_plane(x + p * in_plane, out + p * out_plane, line);
+                  });
+  }
+
+  std::string kernel() const override { return kMax ? "max pool" : "average pool"; }
+
+ private:
+  static constexpr bool kMax = !std::is_same_v<Combine, Sum>;
+
+  void pool_plane(const T* x, T* out, T* line) const {
+    for (std::size_t d = 0; d < axes_[0].out; ++d)
+      for (std::size_t row = 0; row < axes_[1].out; ++row, out += axes_[2].out) {
+        const std::size_t rows = combine_rows(x, line, d, row);
+        combine_line(line, out);
+        if constexpr (!kMax)
+          for (std::size_t o = 0; o < axes_[2].out; ++o) out[o] /= static_cast<T>(rows) * column_counts_[o];
+      }
+  }
+
+  /// Combines the input rows of one output row into the line, between its padding. Returns how many rows the
+  /// mean is taken of.
+  std::size_t combine_rows(const T* x, T* line, std::size_t d, std::size_t row) const {
+    const auto& [slices, rows, columns] = axes_;
+    const auto [first_slice, last_slice] = slices.inside(d);
+    const auto [first_row, last_row] = rows.inside(row);
+    T* to = line + columns.before;
+    bool empty = true;
+    for (std::size_t s = first_slice; s < last_slice; ++s)
+      for (std::size_t r = first_row; r < last_row; ++r) {
+        const std::size_t slice = d * slices.stride + s * slices.dilation - slices.before;
+        const std::size_t source = row * rows.stride + r * rows.dilation - rows.before;
+        const T* from = x + (slice * rows.in + source) * columns.in;
+        if (empty)
+          std::memcpy(to, from, columns.in * sizeof(T));
+        else
+          for (std::size_t i = 0; i < columns.in; ++i) to[i] = Combine::combine(to[i], from[i]);
+        empty = false;
+      }
+    if (empty) std::fill_n(to, columns.in, Combine::start);
+    return slices.counted(d, count_padding_) * rows.counted(row, count_padding_);
+  }
+
+  void combine_line(const T* line, T* out) const {
+    const PoolAxis& columns = axes_[2];
+    if (columns.stride == 1) return combine_taps<1>(line, out);
+    if (columns.stride == 2) return combine_taps<2>(line, out);
+    combine_taps<0>(line, out);
+  }
+
+  /// `fixed` is the stride, or 0 for any.
+  template <std::size_t fixed>
+  void combine_taps(const T* line, T* out) const {
+    const PoolAxis& columns = axes_[2];
+    const std::size_t stride = fixed != 0 ? fixed : columns.stride, count = columns.out;
+    for (std::size_t o = 0; o < count; ++o) out[o] = line[o * stride];
+    for (std::size_t tap = 1; tap < columns.kernel; ++tap) {
+      const T* from = line + tap * columns.dilation;
+      for (std::size_t o = 0; o < count; ++o) out[o] = Combine::combine(out[o], from[o * stride]);
+    }
+  }
+
+  PoolAxes axes_;
+  bool count_padding_;
+  std::size_t planes_, line_ = 0;
+  std::vector<float> column_counts_;
+  Address x_, out_;
+};
+
+}  // namespace
+
+StepPtr pool_step(PoolKind kind, const PoolWindow& window, const Tensor& x, const Tensor& out) {
+  if (kind == PoolKind::average)
+    require_dtype("x", x, {DType::f32});
+  else
+    require_dtype("x", x, {DType::f32, DType::u8, DType::s8});
+  require_dtype("out", out, {x.dtype()});
+  const PoolAxes axes = axes_of(window, x, out);
+  element_count(x.shape(), "x");
+  element_count(out.shape(), "out");
+  if (kind == PoolKind::average)
+    return std::make_unique<const PoolStep<float, Sum>>(axes, window.count_include_pad, x, out);
+  if (x.dtype() == DType::u8)
+    return std::make_unique<const PoolStep<std::uint8_t, Greatest<std::uint8_t>>>(axes, false, x, out);
+  if (x.dtype() == DType::s8)
+    return std::make_unique<const PoolStep<std::int8_t, Greatest<std::int8_t>>>(axes, false, x, out);
+  return std::make_unique<const PoolStep<float, Greatest<float>>>(axes, false, x, out);
+}
+
+}  // namespace gristmill
