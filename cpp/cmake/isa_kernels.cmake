@@ -1,7 +1,8 @@
 # gristmill_add_isa_kernels(target) adds kernels/scalar and every level of the target architecture to `target`.
 #
 # Each level's files are compiled with that level's flags and no others, without link-time optimization, and isa.cpp
-# learns of the level by the definition GRISTMILL_HAVE_<LEVEL>=1. An architecture without levels builds scalar alone.
+# learns of the level by the definition GRISTMILL_HAVE_<LEVEL>=1. Files named *_vbmi_avx512vnni.cpp are compiled for VBMI
+# too, and used where the processor has it. An architecture without levels builds scalar alone.
 include(CheckCXXCompilerFlag)
 
 set(gristmill_levels_x86 avx2 avx512vnni)
@@ -38,6 +39,11 @@ function(gristmill_add_level target level flags)
   target_include_directories(gristmill_${level} PRIVATE "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../src")
   target_link_libraries(gristmill_${level} PRIVATE gristmill_options)
   target_compile_options(gristmill_${level} PRIVATE ${flags})
+  foreach(source IN LISTS sources)
+    if(source MATCHES "_vbmi_avx512vnni\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS -mavx512vbmi)
+    endif()
+  endforeach()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # Partial redundancy elimination, and scheduling before registers are assigned, make GCC spill register-tiled
     # accumulators. Its AVX-512 intrinsics pass undefined vectors on purpose, which GCC 12 warns of.

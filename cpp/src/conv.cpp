@@ -119,7 +119,7 @@ void PackedConv::pack(const T* weights) {
   const std::size_t k = checked_product({shape_[1], shape_[2], shape_[3]}, "weights");
   const WeightView<T> view{weights, groups(), rows, k, k, 1};
   if (shape_[1] == 1 && rows <= kMostMultiplier)
-    channels_ = std::make_unique<const DepthwiseWeights>(view, kernels);
+    channels_ = std::make_unique<const DepthwiseWeights>(view, kernel(), kernels);
   else
     dense_ = std::make_unique<const PackedWeights>(view, WeightSide::broadcast, kernels);
 }

@@ -7,9 +7,20 @@
 
 /// Depthwise convolution: one plane of pixels, one small kernel, one output plane.
 ///
-/// Too few multiplications per element for panels to pay, so the kernel walks the staged plane itself.
-/// Staging (see gristmill/conv.h) has padded the plane and split it by column stride, so that neighbouring
-/// output pixels of a row are neighbours in memory for every tap:
+/// Too few multiplications per element for panels to pay, so kernels walk the planes themselves, in one of
+/// two ways.
+///
+/// Gathering reads the input as it is. A plan made once for a layer and an image size (depthwise_plan.h) says
+/// for each vector of output pixels where the taps are: in two *windows* of the plane, each as long as a
+/// vector, from which one permutation picks them. The last element of the second window is replaced by what
+/// padding reads, so that borders, strides and row ends are but entries of a permutation:
+///
+///     windows   a0 a1 a2 a3 a4 a5 a6 a7   b0 b1 b2 b3 b4 b5 b6 pad
+///     indices   0 2 4 8 9 10 15 15   ->   a0 a2 a4 b0 b1 b2 pad pad
+///
+/// Staging is for the levels and the shapes that cannot: a copy of the plane, padded and split by column
+/// stride (see gristmill/conv.h), so that neighbouring output pixels of a row are neighbours in memory for
+/// every tap:
 ///
 ///     tap t of output pixel (y, x) is at  source + y * source_row_step + x + tap_offset[t]
 ///
@@ -19,6 +30,7 @@
 /// after the last.
 namespace gristmill {
 
+/// One staged plane.
 struct DepthwiseJob {
   const void* source;
   std::size_t source_row_step;    ///< elements between the sources of two output rows, at least out_columns
@@ -33,8 +45,52 @@ struct DepthwiseJob {
   std::size_t readable_slack;
 };
 
+/// Two windows, and the first of the index vectors that pick from them.
+struct GatherWindows {
+  std::int32_t first[2];  ///< elements from the segment's source
+  std::uint32_t indices;  ///< vectors from the first of the plan
+};
+
+/// Some rows of a plane: `blocks` runs of consecutive output pixels. The kernel reads `windows` one after the
+/// other, in the order of its loops.
+struct GatherSegment {
+  const GatherWindows* windows;
+  const std::uint8_t* counts;  ///< [blocks] pixels, 1 up to what a block holds
+  std::size_t blocks;
+  std::size_t source;  ///< elements from the plane's start
+};
+
+/// Some planes that are gathered: neighbours in the input and in the output.
+///
+/// `groups` sums follow each other in each block. For s8 a group is four neighbouring taps of a kernel row,
+/// or as many as there are, and an index vector holds four bytes for each of 16 pixels. Windows belong to the
+/// block and group where `shared`, else to each vector of them. For f32 a group is a kernel row of `taps`
+/// taps, and each has an index vector of dwords; blocks are vectors.
+struct DepthwiseGatherJob {
+  const void* source;  ///< planes of in_plane elements; whole windows may be read, but for the last element
+  std::size_t in_plane;
+  std::size_t planes, multiplier;  ///< each plane makes `multiplier` output planes
+  const GatherSegment* segments;
+  std::size_t segment_count;
+  const void* indices;  ///< vectors, aligned
+  bool shared;
+  std::size_t groups, taps;
+  const void* weights;   ///< [output planes][groups][4] s8, or [output planes][groups][taps] f32
+  const void* epilogue;  ///< EpilogueS8 or EpilogueF32 at the first output plane's channel
+  void* out;             ///< [output planes][positions]
+  std::size_t positions;
+  std::uint8_t padding, flip;  ///< s8: what padding reads; then each byte is XORed with `flip` to be u8
+};
+
+/// A way of gathering; `run` is null where the level has none.
+struct GatherKernel {
+  std::size_t lanes;    ///< output pixels of a vector
+  std::size_t vectors;  ///< of a block
+  void (*run)(const DepthwiseGatherJob& job);
+};
+
 struct DepthwiseKernels {
-  /// The int8 source is u8 XOR `flip`, whose shift the driver folds into bias.
+  /// The staged int8 source is u8 XOR `flip`, whose shift the driver folds into bias.
   std::uint8_t flip;
   /// Bytes of one channel's packed s8 weights, a multiple of 8, in storage aligned to 8. The driver packs
   /// once: what a kernel has to know of its weights costs as much to find out as a small plane to convolve.
@@ -43,6 +99,7 @@ struct DepthwiseKernels {
   /// Exact for every s8 weight, -128 too.
   void (*s8)(const DepthwiseJob& job);
   void (*f32)(const DepthwiseJob& job);
+  GatherKernel gather_s8, gather_f32;
 };
 
 }  // namespace gristmill

@@ -24,6 +24,7 @@ constexpr auto install_avx2 = nullptr;
 #endif
 #ifndef GRISTMILL_HAVE_AVX512VNNI
 constexpr auto install_avx512vnni = nullptr;
+constexpr auto install_vbmi_avx512vnni = nullptr;
 #endif
 #ifndef GRISTMILL_HAVE_NEON
 constexpr auto install_neon = nullptr;
@@ -45,6 +46,16 @@ constexpr std::array<Level, 6> kLevels{{
     {Isa::neon_dotprod, "neon_dotprod", install_neon_dotprod, &CpuFeatures::neon_dotprod},
     {Isa::neon_i8mm, "neon_i8mm", install_neon_i8mm, &CpuFeatures::neon_i8mm},
 }};
+
+/// Kernels of a level that ask for more than it does.
+struct Extension {
+  Isa level;
+  void (*install)(KernelTable&);
+  bool CpuFeatures::*feature;
+};
+
+constexpr std::array<Extension, 1> kExtensions{
+    {{Isa::avx512vnni, install_vbmi_avx512vnni, &CpuFeatures::avx512vbmi}}};
 
 struct IsaList {
   std::array<Isa, kLevels.size()> isas{};
@@ -68,6 +79,8 @@ struct Dispatch {
       runs = runs && (level.feature == nullptr || cpu_features().*level.feature);
       if (!runs) continue;
       level.install(table);
+      for (const Extension& extension : kExtensions)
+        if (extension.level == level.isa && cpu_features().*extension.feature) extension.install(table);
       tables[static_cast<std::size_t>(level.isa)] = table;
       supported.add(level.isa);
     }

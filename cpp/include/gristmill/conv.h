@@ -28,7 +28,7 @@
 /// one. Padding, stride and dilation end there; packers and kernels know nothing of them.
 ///
 /// Groups of one input channel with few outputs each are a depthwise convolution, which has kernels of its
-/// own (depthwise_kernels.h) that read staged planes directly.
+/// own (depthwise_kernels.h) that gather from the input as it is, or read staged planes directly.
 ///
 /// Weights given as a CsrMatrix run in the sparse format that is asked for, whatever their shape: only what
 /// is not zero is multiplied. Results are those of dense weights, bit for bit in int8.

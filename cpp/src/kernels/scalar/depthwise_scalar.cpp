@@ -47,6 +47,8 @@ void install_depthwise_scalar(DepthwiseKernels& slots) {
   slots.pack_s8 = pack_s8;
   slots.s8 = depthwise_s8;
   slots.f32 = depthwise_f32;
+  slots.gather_s8 = {};
+  slots.gather_f32 = {};
 }
 
 }  // namespace gristmill
