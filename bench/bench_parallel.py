@@ -25,6 +25,15 @@ def empty_section_seconds(tasks: int = 2) -> float:
     return statistics.median(seconds)
 
 
+def meeting_seconds() -> float:
+    """Return the median cost of a section in which both of two threads must take part, when the pool is hot.
+
+    The caller of an empty section may be done before the worker has come; here it has to wait for it.
+    """
+    seconds: list[float] = _core.bench.time_meetings(5000, 2)
+    return statistics.median(seconds)
+
+
 def scaling(rounds: int = _ROUNDS, tasks: int = _TASKS, turns: int = 40) -> float:
     """Return how much faster a compute-bound section is on two threads, by the medians of turns.
 
@@ -57,6 +66,11 @@ def test_empty_section(benchmark: Any, tasks: int) -> None:  # noqa: ANN401
 
 
 @needs_two_cores
+def test_meeting(benchmark: Any) -> None:  # noqa: ANN401
+    benchmark.extra_info["median_seconds"] = benchmark(meeting_seconds)
+
+
+@needs_two_cores
 @pytest.mark.parametrize("rounds", [200, 2000, 20000])
 def test_compute_section(benchmark: Any, rounds: int) -> None:  # noqa: ANN401
     benchmark.extra_info["scaling"] = scaling(rounds, turns=5)
@@ -66,9 +80,12 @@ def test_compute_section(benchmark: Any, rounds: int) -> None:  # noqa: ANN401
 def bars() -> list[Bar]:
     """Measure all figures."""
     time.sleep(0.5)  # numpy's own threads spin for a while after import
-    empty = empty_section_seconds()
+    empty, meeting = empty_section_seconds(), meeting_seconds()
     idle = idle_seconds()
-    result = [Bar("empty section, 2 threads, hot", f"{1e6 * empty:.2f} µs", "3 µs", 3e-6 / empty, 1.0)]
+    result = [
+        Bar("empty section, 2 threads, hot", f"{1e6 * empty:.2f} µs", "3 µs", 3e-6 / empty, 1.0),
+        Bar("section in which 2 threads meet, hot", f"{1e6 * meeting:.2f} µs", "3 µs", 3e-6 / meeting, 1.0),
+    ]
     for rounds in (200, 2000, 20000):
         single = statistics.median(_core.bench.time_compute_section(_TASKS, rounds, 1) for _ in range(20))
         name = f"compute-bound section of {1e6 * single:.0f} µs, 1 to 2 threads"

@@ -86,10 +86,13 @@ py::array require_array(py::handle object, const char* name) {
                   "; wrap it in numpy.asarray");
 }
 
+bool is_element_type(const py::dtype& dtype, const ElementType& type) {
+  const char order = dtype.byteorder();
+  return dtype.kind() == type.kind && dtype.itemsize() == type.bytes && (order == '=' || order == '|');
+}
+
 bool has_dtype(const py::array& array, const ElementType& type) {
-  const py::dtype actual = array.dtype();
-  const char order = actual.byteorder();
-  return actual.kind() == type.kind && actual.itemsize() == type.bytes && (order == '=' || order == '|');
+  return is_element_type(array.dtype(), type);
 }
 
 void require_dtype(const py::array& array, const ElementType& type, const char* name) {
@@ -110,6 +113,8 @@ void require_rank(const py::array& array, py::ssize_t rank, const char* name) {
 }
 
 py::array require_output(py::handle out, const py::array& like, const ElementType& type) {
+  if (out.is_none() && (like.flags() & py::array::c_style) != 0)
+    return py::array(type.make(), {like.shape(), like.shape() + like.ndim()});
   if (out.is_none())
     return py::module_::import("numpy").attr("empty_like")(like, py::arg("dtype") = type.name,
                                                            py::arg("subok") = false);

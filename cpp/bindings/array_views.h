@@ -27,16 +27,20 @@ struct ElementType {
   const char* name;
   char kind;
   pybind11::ssize_t bytes;
+  pybind11::dtype (*make)();
 };
 
-inline constexpr ElementType kFloat32{"float32", 'f', 4};
-inline constexpr ElementType kInt32{"int32", 'i', 4};
-inline constexpr ElementType kInt8{"int8", 'i', 1};
-inline constexpr ElementType kUInt8{"uint8", 'u', 1};
-inline constexpr ElementType kInt64{"int64", 'i', 8};
-inline constexpr ElementType kBool{"bool", 'b', 1};
+inline constexpr ElementType kFloat32{"float32", 'f', 4, pybind11::dtype::of<float>};
+inline constexpr ElementType kInt32{"int32", 'i', 4, pybind11::dtype::of<std::int32_t>};
+inline constexpr ElementType kInt8{"int8", 'i', 1, pybind11::dtype::of<std::int8_t>};
+inline constexpr ElementType kUInt8{"uint8", 'u', 1, pybind11::dtype::of<std::uint8_t>};
+inline constexpr ElementType kInt64{"int64", 'i', 8, pybind11::dtype::of<std::int64_t>};
+inline constexpr ElementType kBool{"bool", 'b', 1, pybind11::dtype::of<bool>};
 
 const ElementType& element_type(DType type);
+
+/// True if a type is this one in native byte order.
+bool is_element_type(const pybind11::dtype& dtype, const ElementType& type);
 
 /// True if the array has this type in native byte order.
 bool has_dtype(const pybind11::array& array, const ElementType& type);

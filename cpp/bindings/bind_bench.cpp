@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -30,6 +31,26 @@ std::vector<double> time_empty_sections(std::size_t count, std::size_t tasks, py
   for (double& one : seconds) {
     const auto start = Clock::now();
     parallel_for(tasks, most, [](std::size_t) {});
+    one = seconds_since(start);
+  }
+  return seconds;
+}
+
+/// A section of one task per thread, each of which waits until all have begun: no thread can do another's.
+/// Without enough threads the wait ends, and the time shows it.
+std::vector<double> time_meetings(std::size_t count, py::handle threads) {
+  constexpr std::chrono::milliseconds kPatience{10};
+  const int asked = parse_threads(threads), most = asked == 0 ? default_threads() : asked;
+  const GilReleased released;
+  std::vector<double> seconds(count);
+  for (double& one : seconds) {
+    std::atomic<int> arrived{0};
+    const auto start = Clock::now();
+    parallel_for(static_cast<std::size_t>(most), most, [&](std::size_t) {
+      arrived.fetch_add(1);
+      while (arrived.load() < most && Clock::now() - start < kPatience) {
+      }
+    });
     one = seconds_since(start);
   }
   return seconds;
@@ -87,6 +108,8 @@ void bind_bench(py::module_& m) {
   py::module_ bench = m.def_submodule("bench", "Bounds and stopwatches for benchmarks; not for programs.");
   bench.def("time_empty_sections", time_empty_sections, py::arg("count"), py::arg("tasks"),
             py::arg("threads"), "Seconds of each of `count` parallel sections of empty tasks.");
+  bench.def("time_meetings", time_meetings, py::arg("count"), py::arg("threads"),
+            "Seconds of each of `count` parallel sections in which all threads must take part.");
   bench.def("time_compute_section", time_compute_section, py::arg("tasks"), py::arg("rounds"),
             py::arg("threads"), "Seconds of a section whose tasks do `rounds` rounds of f32 FMAs each.");
   bench.def("narrow", narrow, py::arg("source"), py::arg("target"), py::arg("streaming"),

@@ -26,7 +26,7 @@ py::dtype parse_dtype(py::handle object) {
 
 QuantType parse_quant_type(const py::dtype& dtype) {
   for (QuantType type : {QuantType::u8, QuantType::s8})
-    if (dtype.equal(py::dtype(element_type(type).name))) return type;
+    if (is_element_type(dtype, element_type(type))) return type;
   throw Error(ErrorKind::dtype, "dtype", "expected uint8 or int8, got " + text_of(dtype));
 }
 
@@ -44,23 +44,22 @@ struct ParsedParams {
   QuantParams view() const { return {scale, zero_point, axis}; }
 };
 
-/// The elements of a checked array of rank 1.
-template <class T>
-std::vector<T> values_of(const py::array& array) {
-  std::vector<T> values(static_cast<std::size_t>(array.size()));
-  const auto* from = static_cast<const std::byte*>(array.data());
-  const py::ssize_t stride = array.strides(0);
-  for (T& value : values) {
-    std::memcpy(&value, from, sizeof(T));
-    from += stride;
-  }
+/// The elements of a checked array of rank 1 whose elements are of type `Stored`.
+template <class Value, class Stored = Value>
+std::vector<Value> values_of(const py::array& array) {
+  std::vector<Value> values(static_cast<std::size_t>(array.size()));
+  const auto read = [&values, from = static_cast<const std::byte*>(array.data())](py::ssize_t stride) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      Stored stored;
+      std::memcpy(&stored, from + static_cast<py::ssize_t>(i) * stride, sizeof stored);
+      values[i] = stored;
+    }
+  };
+  if (array.strides(0) == sizeof(Stored))
+    read(sizeof(Stored));
+  else
+    read(array.strides(0));
   return values;
-}
-
-template <class T>
-std::vector<std::int32_t> widened(const py::array& array) {
-  const std::vector<T> values = values_of<T>(array);
-  return {values.begin(), values.end()};
 }
 
 std::vector<float> parse_scale(py::handle object, bool per_channel) {
@@ -104,8 +103,8 @@ std::vector<std::int32_t> parse_zero_points(py::handle object, bool per_channel)
   if (array.ndim() == 0) return {parse_zero_point(object)};
   require_rank(array, 1, "zero_point");
   if (has_dtype(array, kInt32)) return values_of<std::int32_t>(array);
-  if (has_dtype(array, kInt8)) return widened<std::int8_t>(array);
-  if (has_dtype(array, kUInt8)) return widened<std::uint8_t>(array);
+  if (has_dtype(array, kInt8)) return values_of<std::int32_t, std::int8_t>(array);
+  if (has_dtype(array, kUInt8)) return values_of<std::int32_t, std::uint8_t>(array);
   std::vector<std::int32_t> values;
   for (py::handle value : array) values.push_back(parse_zero_point(value));
   return values;
@@ -155,7 +154,7 @@ py::array call_requantize(py::handle acc, py::handle scale, py::handle zero_poin
   const py::array in = require_array(acc, "acc");
   require_dtype(in, kInt32, "acc");
   const py::dtype result_type = parse_dtype(dtype);
-  const bool to_float = result_type.equal(py::dtype("float32"));
+  const bool to_float = is_element_type(result_type, kFloat32);
   const QuantType type = to_float ? QuantType::s8 : parse_quant_type(result_type);
   const ParsedParams params = parse_params(scale, zero_point, axis, in);
   const int thread_count = parse_threads(threads);

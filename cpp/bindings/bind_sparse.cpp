@@ -35,7 +35,6 @@ std::vector<To> converted(const py::array& array, const char* name) {
 /// A vector of int32 or int64.
 template <class T>
 std::vector<T> parse_indices(py::handle object, const char* name) {
-  constexpr ElementType kInt64{"int64", 'i', 8};
   const py::array array = contiguous(object, name);
   require_rank(array, 1, name);
   if (has_dtype(array, kInt32)) return converted<std::int32_t, T>(array, name);

@@ -47,7 +47,7 @@ struct Conversion {
                std::size_t count) const {
     if (table.expanded()) return lanes(in, out, count, table.lanes(first), stream);
     for_each_run(tail, first, count, [&](std::size_t tail_channel, std::size_t start, std::size_t length) {
-      const Affine& map = table.channel(tail.channels == 1 ? channel : tail_channel);
+      const Affine map = table.channel(tail.channels == 1 ? channel : tail_channel);
       run(in + (start - first), out + (start - first), length, map, stream);
     });
   }
@@ -112,6 +112,7 @@ void quantize(const ArrayView<const float>& x, const QuantParams& params, QuantT
                                              kernels.quantize_lanes,
                                              {params, type, channel_count(x.shape, params.axis)},
                                              kernels.finish_streams};
+  conversion.table.prepare_division();
   convert(x, q, params.axis, conversion, threads);
 }
 

@@ -13,7 +13,7 @@ namespace gristmill {
 struct Affine {
   float scale;              ///< finite, > 0
   float steps;              ///< quantize_*: kFixedOne / scale
-  float offset;             ///< quantize_*: kFixedOne * (zero_point + 0.5) - kTieMargin
+  float offset;             ///< quantize_*: kFixedOne * (zero_point + 0.5) + kTieMargin
   std::int32_t zero_point;  ///< 0..255
   std::uint8_t flip;        ///< 0x80 or 0
 };

@@ -25,7 +25,9 @@ float from_bits(std::uint32_t bits) {
 }
 
 Affine affine(float scale, std::int32_t zero_point, QuantType type) {
-  return AffineTable({{&scale, 1}, {&zero_point, 1}, {}}, type, 1).channel(0);
+  AffineTable table({{&scale, 1}, {&zero_point, 1}, {}}, type, 1);
+  table.prepare_division();
+  return table.channel(0);
 }
 
 QuantType random_type(Random& random) { return random.integer(0, 1) != 0 ? QuantType::u8 : QuantType::s8; }

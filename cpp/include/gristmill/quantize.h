@@ -28,25 +28,26 @@
 /// Let d = fl(x / s), and consider, in units of 2^-16 (kFixedOne = 65536),
 ///
 ///     Z = 65536 (d + z + 1/2),   so that rne(d) + z = floor(Z / 65536) whenever d is not a tie,
-///     r = fl(65536 / s),         c = 65536 (z + 1/2) - kTieMargin   (an integer below 2^24: exact),
+///     r = fl(65536 / s),         c = 65536 (z + 1/2) + kTieMargin   (an integer below 2^24: exact),
 ///     Y = rne(fl(x r + c))       (one fused multiply-add, one conversion to s32).
 ///
-/// Wherever the result does not saturate, |d| <= 255.5 and |Y| <= 2^24. Then Y + kTieMargin differs from Z by
-/// less than kTieMargin = 5:
+/// Wherever the result does not saturate, |d| <= 255.5 and |x r + c| < 2^25. Then Y - kTieMargin differs from
+/// Z by less than kTieMargin = 5:
 ///
 ///     r instead of 65536 / s      |x / s| 65536 * 2^-24         <= 1
-///     rounding of the fused fl()  half a spacing below 2^24     <= 1/2
+///     rounding of the fused fl()  half a spacing below 2^25     <= 1
 ///     conversion to an integer    half a unit                   <= 1/2
 ///     d instead of x / s          65536 * half a spacing of d   <= 1/2
 ///
-/// so Y < Z < Y + 10. If the low 16 bits of Y are below 65536 - 10, no multiple of 65536 lies in that
-/// interval: d is not a tie and the result is Y >> 16. Otherwise, once in about 6500 random elements, the
-/// group of elements is divided. Y is a monotone function of x, so beyond the range it lies beyond the bounds
-/// too and saturates alike; capping fl(x r + c) at (1024 + 1/2) 65536 before the conversion keeps +inf on its
-/// side, and what the conversion makes of NaN and -inf, -2^31, is below every bound and has low bits 0.
+/// so Z < Y < Z + 10. If the low 16 bits of Y are 10 or more, no multiple of 65536 lies from Z to Y: d is not
+/// a tie and the result is Y >> 16. Otherwise, once in about 6500 random elements, the group of elements is
+/// divided. Y is a monotone function of x, so beyond the range it lies beyond the bounds too and saturates
+/// alike. A conversion that fails, of NaN or beyond s32, gives -2^31 on x86; its low bits are 0, and the
+/// group is divided. On ARM it gives the same downward and 0 for NaN, with the same effect, and 2^31 - 1
+/// upward, which saturates as it should.
 ///
-/// r is normal when s > 2^-112. Smaller scales take r = 2^-126 and c = 65531: then |x r| < 4, the low bits of
-/// Y are in the refused range for every finite x, all of which are divided, and infinities saturate as above.
+/// r is finite when s > 2^-112, and never denormal. Smaller scales take r = 0 and c = kTieMargin: then Y is 5
+/// for finite x and the conversion fails for infinities, so that all are divided.
 namespace gristmill {
 
 /// The integer types of quantized data.

@@ -137,16 +137,12 @@ __m256i pack_upper(__m256i upper01, __m256i upper23) {
   return join_halves(_mm256_shuffle_epi8(_mm256_packus_epi16(upper01, upper23), apart));
 }
 
-/// Integers of eight reals, rounded; beyond s32 upward stays upward, NaN and beyond downward become -2^31.
+/// rne(v) + zero_point, for packing; beyond s32 upward stays upward, NaN and beyond downward become negative.
 /// min_ps returns its second operand if either is NaN.
-__m256i round_capped(float cap, __m256 v) {
-  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(cap), v));
-}
-
-/// rne(v) + zero_point, for packing.
 template <class Map, class Access>
 __m256i shift_rounded(__m256 v, const Map& map, std::size_t lane, std::size_t at, Access access) {
-  return _mm256_add_epi32(round_capped(1024.0f, v), map.zero_point(lane, at, access));
+  const __m256 capped = _mm256_min_ps(_mm256_set1_ps(1024.0f), v);
+  return _mm256_add_epi32(_mm256_cvtps_epi32(capped), map.zero_point(lane, at, access));
 }
 
 template <class Map, class Access>
@@ -160,21 +156,19 @@ __attribute__((noinline)) __m256i divide_group(const float* x, const Map& map, s
   return pack_integers(n);
 }
 
-/// The exact-division identity of gristmill/quantize.h on one group: y[k] = Y. Of kAccepted the lower half is
-/// the greatest that is accepted, the upper half above none: a saturating difference is not 0 near a tie.
+/// The exact-division identity of gristmill/quantize.h on one group: y = Y. A saturating difference of the
+/// least accepted lower half, with an upper half of 0, and the least Y is not 0 near a tie.
 struct Quantize {
-  static constexpr int kAccepted = static_cast<int>(0xFFFF0000u | (kFixedOne - 2 * kTieMargin - 1));
-
   template <class Map, class Access>
   static void group(const float* x, std::uint8_t* q, const Map& map, std::size_t lane, Access access) {
     __m256i y[4];
     for (std::size_t k = 0; k < 4; ++k) {
       const __m256 fixed = _mm256_fmadd_ps(access.load(x, 8 * k), map.steps(lane, 8 * k, access),
                                            map.offset(lane, 8 * k, access));
-      y[k] = round_capped(1024.5f * kFixedOne, fixed);
+      y[k] = _mm256_cvtps_epi32(fixed);
     }
-    const __m256i most = _mm256_max_epu16(_mm256_max_epu16(y[0], y[1]), _mm256_max_epu16(y[2], y[3]));
-    const __m256i near_tie = _mm256_subs_epu16(most, _mm256_set1_epi32(kAccepted));
+    const __m256i least = _mm256_min_epu16(_mm256_min_epu16(y[0], y[1]), _mm256_min_epu16(y[2], y[3]));
+    const __m256i near_tie = _mm256_subs_epu16(_mm256_set1_epi32(2 * kTieMargin), least);
     const __m256i upper01 = _mm256_blend_epi16(_mm256_srli_epi32(y[0], 16), y[1], 0xAA);
     const __m256i upper23 = _mm256_blend_epi16(_mm256_srli_epi32(y[2], 16), y[3], 0xAA);
     const __m256i bytes = _mm256_testz_si256(near_tie, near_tie) != 0 ? pack_upper(upper01, upper23)

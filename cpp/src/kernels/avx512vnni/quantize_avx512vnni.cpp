@@ -92,16 +92,23 @@ __m512i pack_integers(const __m512i n[4]) {
   return _mm512_permutexvar_epi32(order, bytes);
 }
 
-/// Integers of sixteen reals, rounded; beyond s32 upward stays upward, NaN and beyond downward become -2^31.
-/// min_ps returns its second operand if either is NaN.
-__m512i round_capped(float cap, __m512 v) {
-  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(cap), v));
+/// Bytes of the upper halves of 64 fixed-point numbers, saturated to 0..255: the words 1, 3, ... 63 of two
+/// vectors each, packed, which puts eight bytes of either side by side.
+__m512i pack_upper(const __m512i y[4]) {
+  const __m512i upper =
+      _mm512_cvtepu8_epi16(_mm256_setr_epi8(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35,
+                                            37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63));
+  const __m512i bytes = _mm512_packus_epi16(_mm512_permutex2var_epi16(y[0], upper, y[1]),
+                                            _mm512_permutex2var_epi16(y[2], upper, y[3]));
+  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), bytes);
 }
 
-/// rne(v) + zero_point, for packing.
+/// rne(v) + zero_point, for packing; beyond s32 upward stays upward, NaN and beyond downward become negative.
+/// min_ps returns its second operand if either is NaN.
 template <class Map>
 __m512i shift_rounded(__m512 v, const Map& map, std::size_t lane) {
-  return _mm512_add_epi32(round_capped(1024.0f, v), map.zero_point(lane));
+  const __m512 capped = _mm512_min_ps(_mm512_set1_ps(1024.0f), v);
+  return _mm512_add_epi32(_mm512_cvtps_epi32(capped), map.zero_point(lane));
 }
 
 template <class Map, class Access>
@@ -119,17 +126,16 @@ struct Quantize {
   template <class Map, class Access>
   static void group(const float* x, std::uint8_t* q, const Map& map, std::size_t lane, Access access) {
     constexpr __mmask32 kLowerHalves = 0x55555555;
-    const __m512i refused = _mm512_set1_epi16(static_cast<short>(-2 * kTieMargin));
-    __m512i n[4];
-    __mmask32 near_tie = 0;
+    __m512i y[4];
     for (std::size_t k = 0; k < 4; ++k) {
       const std::size_t at = kVector * k;
-      const __m512 fixed = _mm512_fmadd_ps(access.load(x, at), map.steps(lane + at), map.offset(lane + at));
-      const __m512i y = round_capped(1024.5f * kFixedOne, fixed);
-      near_tie |= _mm512_mask_cmpge_epu16_mask(kLowerHalves, y, refused);
-      n[k] = _mm512_srai_epi32(y, 16);
+      y[k] = _mm512_cvtps_epi32(
+          _mm512_fmadd_ps(access.load(x, at), map.steps(lane + at), map.offset(lane + at)));
     }
-    const __m512i bytes = near_tie == 0 ? pack_integers(n) : divide_group(x, map, lane, access);
+    const __m512i least = _mm512_min_epu16(_mm512_min_epu16(y[0], y[1]), _mm512_min_epu16(y[2], y[3]));
+    const bool near_tie =
+        _mm512_mask_cmplt_epu16_mask(kLowerHalves, least, _mm512_set1_epi16(2 * kTieMargin)) != 0;
+    const __m512i bytes = near_tie ? divide_group(x, map, lane, access) : pack_upper(y);
     access.store(q, _mm512_xor_si512(bytes, map.flip));
   }
 };
@@ -148,13 +154,16 @@ struct Requantize {
   }
 };
 
+/// For 0 <= n < 2^23 the float with the bits of 2^23 or'ed with n is 2^23 + n; differences of two are exact.
 struct Dequantize {
   template <class Map, class Access>
   static void group(const std::uint8_t* q, float* x, const Map& map, std::size_t lane, Access access) {
-    const __m512i flip = _mm512_srli_epi32(map.flip, 24);
+    const __m512i two23 = _mm512_castps_si512(_mm512_set1_ps(0x1p23f));
+    const __m512i flip = _mm512_or_si512(two23, _mm512_srli_epi32(map.flip, 24));
     for (std::size_t at = 0; at < kGroup; at += kVector) {
-      const __m512i unsigned_q = _mm512_xor_si512(access.widen(q, at), flip);
-      const __m512 n = _mm512_cvtepi32_ps(_mm512_sub_epi32(unsigned_q, map.zero_point(lane + at)));
+      const __m512i raised = _mm512_xor_si512(access.widen(q, at), flip);
+      const __m512i raised_zero = _mm512_or_si512(map.zero_point(lane + at), two23);
+      const __m512 n = _mm512_sub_ps(_mm512_castsi512_ps(raised), _mm512_castsi512_ps(raised_zero));
       access.store(x, at, _mm512_mul_ps(n, map.scale(lane + at)));
     }
   }

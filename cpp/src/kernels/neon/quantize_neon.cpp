@@ -54,16 +54,12 @@ uint8x16_t pack_integers(const int32x4_t n[4]) {
   return vcombine_u8(vqmovun_s16(low), vqmovun_s16(high));
 }
 
-/// Integers of four reals, rounded, held within +-cap, NaN as -cap. maxnm prefers the number to a quiet NaN;
-/// v is the result of arithmetic and therefore no signalling one.
-int32x4_t round_capped(float cap, float32x4_t v) {
-  return vcvtnq_s32_f32(vminnmq_f32(vmaxnmq_f32(v, vdupq_n_f32(-cap)), vdupq_n_f32(cap)));
-}
-
-/// rne(v) + zero_point, for packing.
+/// rne(v) + zero_point, for packing, NaN as -1024. maxnm prefers the number to a quiet NaN; v is the result
+/// of arithmetic and therefore no signalling one.
 template <class Map>
 int32x4_t shift_rounded(float32x4_t v, const Map& map, std::size_t lane) {
-  return vaddq_s32(round_capped(1024.0f, v), map.zero_point(lane));
+  const float32x4_t cap = vdupq_n_f32(1024.0f), capped = vminnmq_f32(vmaxnmq_f32(v, vnegq_f32(cap)), cap);
+  return vaddq_s32(vcvtnq_s32_f32(capped), map.zero_point(lane));
 }
 
 template <class Map>
@@ -74,21 +70,20 @@ uint8x16_t divide_group(const float* x, const Map& map, std::size_t lane) {
   return pack_integers(n);
 }
 
-/// The exact-division identity of gristmill/quantize.h on one group: y = Y. Both caps keep low bits that are
-/// not refused.
+/// The exact-division identity of gristmill/quantize.h on one group: y = Y.
 struct Quantize {
   template <class Map>
   static void group(const float* x, std::uint8_t* q, const Map& map, std::size_t lane) {
     int32x4_t n[4];
-    uint32x4_t most = vdupq_n_u32(0);
+    uint32x4_t least = vdupq_n_u32(kFixedOne);
     for (std::size_t k = 0; k < 4; ++k) {
       const float32x4_t fixed =
           vfmaq_f32(map.offset(lane + 4 * k), vld1q_f32(x + 4 * k), map.steps(lane + 4 * k));
-      const int32x4_t y = round_capped(1024.5f * kFixedOne, fixed);
-      most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_s32(y), vdupq_n_u32(kFixedOne - 1)));
+      const int32x4_t y = vcvtnq_s32_f32(fixed);
+      least = vminq_u32(least, vandq_u32(vreinterpretq_u32_s32(y), vdupq_n_u32(kFixedOne - 1)));
       n[k] = vshrq_n_s32(y, 16);
     }
-    const bool near_tie = vmaxvq_u32(most) >= static_cast<std::uint32_t>(kFixedOne - 2 * kTieMargin);
+    const bool near_tie = vminvq_u32(least) < 2 * kTieMargin;
     vst1q_u8(q, veorq_u8(near_tie ? divide_group(x, map, lane) : pack_integers(n), map.flip));
   }
 };
