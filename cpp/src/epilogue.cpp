@@ -212,9 +212,8 @@ void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_
                       std::to_string(bias_[c]) + " and its weights' magnitudes add up to " +
                       std::to_string(weights.magnitudes[c]) +
                       ", where |bias| + 255 * magnitudes may be 2^31 - 1");
-    folded[c] =
-        static_cast<std::int32_t>(std::int64_t{bias_[c]} - std::int64_t{kernel_zero_point} * weights.sums[c]);
   }
+  for (std::size_t c = 0; c < channels_; ++c) folded[c] = bias_[c] - kernel_zero_point * weights.sums[c];
 }
 
 EpilogueS8 OutputStage::kernel_s8(std::span<const std::int32_t> folded, std::size_t first) const {
