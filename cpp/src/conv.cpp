@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checked_size.h"
 #include "conv_plan.h"
@@ -73,6 +74,26 @@ void require_input(const PackedConv& weights, const ConvInput& input) {
   activation_form(input.type, input.zero_point, 0);
 }
 
+/// Whether groups of four K may be channels of one tap. A weight of -128 repeats its column of K alone, and
+/// not the whole group.
+bool takes_channel_quads(const std::int8_t* weights, const std::array<std::size_t, 4>& shape) {
+  const std::size_t taps = shape[2] * shape[3], count = shape[0] * shape[1] * taps;
+  return taps > 1 && shape[1] % 4 == 0 && std::find(weights, weights + count, -128) == weights + count;
+}
+bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&) { return false; }
+
+/// The weights with K = (c / 4, kh, kw, c % 4).
+template <class T>
+std::vector<T> in_channel_quads(const T* weights, const std::array<std::size_t, 4>& shape) {
+  const std::size_t taps = shape[2] * shape[3], quads = shape[0] * shape[1] / 4;
+  std::vector<T> ordered;
+  ordered.reserve(quads * taps * 4);
+  for (std::size_t quad = 0; quad < quads; ++quad)
+    for (std::size_t tap = 0; tap < taps; ++tap)
+      for (std::size_t c = 0; c < 4; ++c) ordered.push_back(weights[(quad * 4 + c) * taps + tap]);
+  return ordered;
+}
+
 }  // namespace
 
 PackedConv::PackedConv(const std::int8_t* weights, const std::array<std::size_t, 4>& shape,
@@ -117,11 +138,18 @@ void PackedConv::pack(const T* weights) {
   const KernelTable& kernels = kernel_table(isa_);
   const std::size_t rows = shape_[0] / groups();
   const std::size_t k = checked_product({shape_[1], shape_[2], shape_[3]}, "weights");
-  const WeightView<T> view{weights, groups(), rows, k, k, 1};
-  if (shape_[1] == 1 && rows <= kMostMultiplier)
+  WeightView<T> view{weights, groups(), rows, k, k, 1};
+  if (shape_[1] == 1 && rows <= kMostMultiplier) {
     channels_ = std::make_unique<const DepthwiseWeights>(view, kernel(), kernels);
-  else
-    dense_ = std::make_unique<const PackedWeights>(view, WeightSide::broadcast, kernels);
+    return;
+  }
+  std::vector<T> ordered;
+  channel_quads_ = takes_channel_quads(weights, shape_);
+  if (channel_quads_) {
+    ordered = in_channel_quads(weights, shape_);
+    view.data = ordered.data();
+  }
+  dense_ = std::make_unique<const PackedWeights>(view, WeightSide::broadcast, kernels);
 }
 
 PackedConv::~PackedConv() = default;

@@ -22,7 +22,8 @@ class DenseWeightKernel final : public WeightKernel {
             weights_.k(),
             weights_.repeated(),
             activation_form(conv_.input.type, conv_.input.zero_point, f32_ ? 0 : weights_.variant().flip),
-            panel_budget()};
+            panel_budget(),
+            conv_.weights.has_channel_quads()};
   }
 
   std::size_t most_parts() const override { return ceil_div(weights_.rows(), weights_.block()); }

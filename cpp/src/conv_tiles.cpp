@@ -64,11 +64,11 @@ void choose_tiles(TiledConv& tiled, std::size_t images) {
   tiled.row_parts = std::min(row_parts(planes * tiled.tiles, threads), most_parts);
 }
 
-/// Where every row of a panel starts, from the start of the group's planes.
+/// Where every row of a panel starts, from the start of the group's planes: in elements, or in quads.
 void fill_row_offsets(const TiledConv& tiled, std::vector<std::size_t>& offsets) {
   const auto& taps = tiled.conv.layout.tap_offset();
   offsets.clear();
-  for (std::size_t c = 0; c < tiled.group_channels; ++c)
+  for (std::size_t c = 0; c < tiled.group_channels / tiled.panel.plane_channels(); ++c)
     for (std::size_t tap : taps) offsets.push_back(c * tiled.conv.layout.plane_elements() + tap);
   for (std::uint32_t k : tiled.panel.repeated) offsets.push_back(offsets[k]);
 }
@@ -95,6 +95,11 @@ void pack(const TiledConv& tiled, const PackJob& job, std::byte* panel) {
   const PanelKernels& pack = tiled.conv.kernels.panel;
   const std::size_t lanes = tiled.panel.lane_block;
   auto* bytes = reinterpret_cast<std::uint8_t*>(panel);
+  if (tiled.panel.channel_quads) {  // which are moved as floats are
+    PackJob quads = job;
+    quads.rows = job.rows / 4;
+    return pack.pack_planar_f32(quads, lanes, reinterpret_cast<float*>(panel));
+  }
   switch (tiled.panel.kind) {
     case PanelKind::quads:
       return pack.pack_quads(job, lanes, bytes);
@@ -185,6 +190,26 @@ void stage_planes(const TiledConv& tiled, std::size_t first, std::size_t end, co
           PlaneLayout::Span<T>{staged + p * step, staged + end * step});
 }
 
+/// Stages planes [first, end) of a pass, four at a time, as quads.
+void stage_quads(const TiledConv& tiled, WorkerScratch& scratch, std::size_t first, std::size_t end) {
+  const ConvCall& conv = tiled.conv;
+  const PlaneLayout& layout = conv.layout;
+  const std::uint8_t flip = tiled.panel.activations.flip;
+  const std::uint32_t fill = static_cast<std::uint8_t>(conv.input.zero_point ^ flip) * 0x01010101u;
+  const std::size_t plane = conv.in_plane(), step = layout.plane_elements();
+  const auto* x =
+      static_cast<const std::uint8_t*>(conv.input.data) + tiled.first_image * conv.input.channels * plane;
+  auto* staged = conv.buffers.staged.data<std::uint32_t>();
+  scratch.plane.reserve(plane * sizeof(std::uint32_t));
+  auto* quads = scratch.plane.data<std::uint32_t>();
+  for (std::size_t p = first; p < end; p += 4) {
+    std::uint32_t* out = staged + p / 4 * step;
+    conv.kernels.panel.interleave(x + p * plane, plane, plane, flip,
+                                  reinterpret_cast<std::uint8_t*>(layout.staged() ? quads : out));
+    if (layout.staged()) layout.stage({quads, quads + plane}, fill, {out, staged + end / 4 * step});
+  }
+}
+
 /// Stages `images` images from tiled.first_image on.
 void stage_images(const TiledConv& tiled, std::size_t images) {
   const ConvCall& conv = tiled.conv;
@@ -192,16 +217,21 @@ void stage_images(const TiledConv& tiled, std::size_t images) {
   const std::size_t planes = images * conv.input.channels;
   const std::size_t elements = checked_product({planes, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
   conv.buffers.staged.reserve(elements * conv.element());
-  const std::size_t step = std::max<std::size_t>((std::size_t{1} << 15) / (layout.plane_elements() + 1), 1);
-  for_each_task(conv.buffers, ceil_div(planes, step), conv.threads, [&](WorkerScratch&, std::size_t task) {
-    const std::size_t first = task * step, end = std::min(planes, first + step);
-    if (tiled.panel.kind == PanelKind::planar_f32)
-      stage_planes<float>(tiled, first, end, [&](auto source, auto staged) { layout.stage(source, staged); });
-    else
-      stage_planes<std::uint8_t>(tiled, first, end, [&](auto source, auto staged) {
-        layout.stage(source, static_cast<std::uint8_t>(conv.input.zero_point), 0, staged);
-      });
-  });
+  const std::size_t fitting = (std::size_t{1} << 15) / (layout.plane_elements() + 1);
+  const std::size_t step = std::max(fitting / 4 * 4, tiled.panel.plane_channels());
+  for_each_task(conv.buffers, ceil_div(planes, step), conv.threads,
+                [&](WorkerScratch& scratch, std::size_t task) {
+                  const std::size_t first = task * step, end = std::min(planes, first + step);
+                  if (tiled.panel.channel_quads)
+                    stage_quads(tiled, scratch, first, end);
+                  else if (tiled.panel.kind == PanelKind::planar_f32)
+                    stage_planes<float>(tiled, first, end,
+                                        [&](auto source, auto staged) { layout.stage(source, staged); });
+                  else
+                    stage_planes<std::uint8_t>(tiled, first, end, [&](auto source, auto staged) {
+                      layout.stage(source, static_cast<std::uint8_t>(conv.input.zero_point), 0, staged);
+                    });
+                });
 }
 
 }  // namespace
@@ -209,8 +239,13 @@ void stage_images(const TiledConv& tiled, std::size_t images) {
 void conv2d_tiles(const ConvCall& conv, const WeightKernel& kernel) {
   const PanelForm panel = kernel.panel();
   const std::size_t groups = conv.weights.groups();
-  TiledConv tiled{
-      conv, kernel, panel, panel.bytes(), groups, conv.input.channels / groups, conv.layout.staged()};
+  TiledConv tiled{conv,
+                  kernel,
+                  panel,
+                  panel.bytes(),
+                  groups,
+                  conv.input.channels / groups,
+                  conv.layout.staged() || panel.channel_quads};
   if (panel.kind != PanelKind::planar_f32) {
     conv.buffers.folded_bias.resize(conv.weights.out_channels());
     conv.stage.fold_bias(conv.weights.sums(), panel.activations.zero_point, conv.buffers.folded_bias);

@@ -22,8 +22,10 @@ struct PanelForm {
   std::size_t rows;                         ///< K, with the repeated rows
   std::span<const std::uint32_t> repeated;  ///< rows of the source that follow its last one once more
   ActivationForm activations;
-  std::size_t budget;  ///< bytes that the panels of a tile may take together
+  std::size_t budget;          ///< bytes that the panels of a tile may take together
+  bool channel_quads = false;  ///< quads of which each is four channels of one tap
 
+  std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }
   std::size_t bytes() const {  ///< of one lane block's panel
     return lane_block * element() * (kind == PanelKind::quads ? (rows + 3) / 4 * 4 : rows);

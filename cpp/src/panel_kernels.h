@@ -73,6 +73,9 @@ struct PanelKernels {
   /// panel[rows][lanes]
   void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
   void (*pack_planar_f32)(const PackJob& job, std::size_t lanes, float* panel);
+  /// quads[i][j] = planes[j * plane_step + i] ^ flip for i < count and four planes j
+  void (*interleave)(const std::uint8_t* planes, std::size_t plane_step, std::size_t count, std::uint8_t flip,
+                     std::uint8_t* quads);
 };
 
 }  // namespace gristmill

@@ -167,6 +167,11 @@ void PlaneLayout::stage(Span<const std::uint8_t> source, std::uint8_t fill, std:
   stage_by_stride(source, map(fill), staged, map);
 }
 
+void PlaneLayout::stage(Span<const std::uint32_t> source, std::uint32_t fill,
+                        Span<std::uint32_t> staged) const {
+  stage_by_stride(source, fill, staged, [](std::uint32_t quad) { return quad; });
+}
+
 void PlaneLayout::stage(Span<const float> source, Span<float> staged) const {
   stage_by_stride(source, 0.0f, staged, [](float value) { return value; });
 }

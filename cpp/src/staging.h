@@ -49,6 +49,8 @@ class PlaneLayout {
   void stage(Span<const std::uint8_t> source, std::uint8_t fill, std::uint8_t flip,
              Span<std::uint8_t> staged) const;
   void stage(Span<const float> source, Span<float> staged) const;
+  /// The same for a plane of quads.
+  void stage(Span<const std::uint32_t> source, std::uint32_t fill, Span<std::uint32_t> staged) const;
 
  private:
   void lay_out_in_place(const ConvKernel& kernel);

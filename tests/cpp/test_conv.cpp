@@ -38,8 +38,9 @@ Case random_case(Random& random, DType type) {
   ConvAttributes& a = c.attributes;
   a.groups = pick(0, 2) == 0 ? pick(1, 5) : 1;
   const bool pointwise = pick(0, 2) == 0;
-  c.weight_shape = {static_cast<std::size_t>(a.groups) * size(1, 9), pick(0, 3) == 0 ? 1 : size(1, 12),
-                    pointwise ? 1 : size(1, 4), pointwise ? 1 : size(1, 4)};
+  const std::size_t channels = pick(0, 3) == 0 ? 1 : pick(0, 1) == 0 ? 4 * size(1, 3) : size(1, 12);
+  c.weight_shape = {static_cast<std::size_t>(a.groups) * size(1, 9), channels, pointwise ? 1 : size(1, 4),
+                    pointwise ? 1 : size(1, 4)};
   a.stride_h = pick(1, 3);
   a.stride_w = pick(1, 3);
   a.dilation_h = pick(1, 3);

@@ -186,3 +186,21 @@ ISA_TEST(panel_blocks_of_the_level) {
     }
   }
 }
+
+ISA_TEST(panel_interleaves_planes) {
+  Random random(5);
+  for (std::size_t count = 0; count <= 200; count += harness::quick() ? 7 : 1) {
+    for (Edge edge : kEdges) {
+      const std::size_t step = count + count % 3;
+      const std::uint8_t flip = count % 2 == 0 ? 0 : 0x80;
+      GuardedBuffer<std::uint8_t> planes(3 * step + count, edge), quads(4 * count, edge);
+      for (std::uint8_t& byte : planes.span()) byte = static_cast<std::uint8_t>(random.next());
+      kernel_table(isa).panel.interleave(planes.data(), step, count, flip, quads.data());
+      std::vector<std::uint8_t> expected;
+      for (std::size_t i = 0; i < count; ++i)
+        for (std::size_t plane = 0; plane < 4; ++plane)
+          expected.push_back(static_cast<std::uint8_t>(planes[plane * step + i] ^ flip));
+      CHECK_SAME(quads.view(), std::span<const std::uint8_t>(expected), std::to_string(count));
+    }
+  }
+}

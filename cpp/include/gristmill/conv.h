@@ -27,6 +27,11 @@
 /// plane for each (row mod stride, column mod stride): in each of these a step of the stride is a step of
 /// one. Padding, stride and dilation end there; packers and kernels know nothing of them.
 ///
+/// Dense int8 kernels multiply groups of four K. Where there are several taps and the channels come in fours,
+/// a group is four channels of one tap, K = (c / 4, kh, kw, c % 4), and staging interleaves four planes into
+/// one plane of *quads*: the four bytes of a pixel are side by side for every tap, and panels are packed by
+/// copying them.
+///
 /// Groups of one input channel with few outputs each are a depthwise convolution, which has kernels of its
 /// own (depthwise_kernels.h) that gather from the input as it is, or read staged planes directly.
 ///
@@ -87,6 +92,8 @@ class PackedConv {
   /// Multiplications for each output position, those of zeros that are executed included.
   std::size_t executed_macs() const;
   const char* variant_name() const;
+  /// Whether K is (c / 4, kh, kw, c % 4), and not (c, kh, kw).
+  bool has_channel_quads() const { return channel_quads_; }
 
   /// Rows and columns of the output; throws Error(shape) if the padded image is smaller than the kernel.
   std::array<std::size_t, 2> output_size(std::size_t height, std::size_t width) const;
@@ -107,7 +114,7 @@ class PackedConv {
   std::array<std::size_t, 4> shape_;
   ConvAttributes attributes_;
   Isa isa_;
-  bool f32_;
+  bool f32_, channel_quads_ = false;
   std::unique_ptr<const PackedWeights> dense_;
   std::unique_ptr<const DepthwiseWeights> channels_;
   std::unique_ptr<const SparseWeights> sparse_;

@@ -244,12 +244,30 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
+void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
+                       std::uint8_t flip, std::uint8_t* quads) {
+  const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const auto row = [&](std::size_t j) {
+      return _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(planes + j * plane_step + i)),
+                           flips);
+    };
+    store_quads(row(0), row(1), row(2), row(3), 16, quads + 4 * i);
+  }
+  for (; i < count; ++i) {
+    for (std::size_t j = 0; j < 4; ++j)
+      quads[4 * i + j] = static_cast<std::uint8_t>(planes[j * plane_step + i] ^ flip);
+  }
+}
+
 }  // namespace
 
 void install_panel_avx2(PanelKernels& slots) {
   slots.pack_quads = pack_bytes<Quads>;
   slots.pack_planar_u8 = pack_bytes<Planar>;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.interleave = interleave_planes;
 }
 
 }  // namespace gristmill

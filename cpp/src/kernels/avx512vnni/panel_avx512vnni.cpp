@@ -182,12 +182,31 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
+void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
+                       std::uint8_t flip, std::uint8_t* quads) {
+  const __m512i flips = _mm512_set1_epi8(static_cast<char>(flip));
+  for (std::size_t i = 0; i < count; i += 64) {
+    const std::size_t now = count - i < 64 ? count - i : 64;
+    __m512i row[4], out[4];
+    unroll<4>([&](auto j) GRISTMILL_INLINE {
+      row[j] = _mm512_maskz_loadu_epi8(bits(0, now), planes + j * plane_step + i);
+    });
+    interleave<4>(row, out);
+    unroll<4>([&](auto v) GRISTMILL_INLINE {
+      const std::size_t first = 16 * v, stored = now <= first ? 0 : now - first < 16 ? now - first : 16;
+      _mm512_mask_storeu_epi32(quads + 4 * (i + first), static_cast<__mmask16>(bits(0, stored)),
+                               _mm512_xor_si512(out[v], flips));
+    });
+  }
+}
+
 }  // namespace
 
 void install_panel_avx512vnni(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.interleave = interleave_planes;
 }
 
 }  // namespace gristmill

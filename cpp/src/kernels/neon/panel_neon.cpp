@@ -144,12 +144,27 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
               [](const float* from, std::size_t count, float* out) { copy_run(from, count, out); });
 }
 
+void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
+                       std::uint8_t flip, std::uint8_t* quads) {
+  const uint8x16_t flips = vdupq_n_u8(flip);
+  std::size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const auto row = [&](std::size_t j) { return vld1q_u8(planes + j * plane_step + i); };
+    store_quads<4>(row(0), row(1), row(2), row(3), flips, quads + 4 * i);
+  }
+  for (; i < count; ++i) {
+    for (std::size_t j = 0; j < 4; ++j)
+      quads[4 * i + j] = static_cast<std::uint8_t>(planes[j * plane_step + i] ^ flip);
+  }
+}
+
 }  // namespace
 
 void install_panel_neon(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.interleave = interleave_planes;
 }
 
 }  // namespace gristmill

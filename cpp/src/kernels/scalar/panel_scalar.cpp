@@ -35,12 +35,19 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
     gather_row<float>(job, row, [&](std::size_t lane, float value) { panel[row * lanes + lane] = value; });
 }
 
+void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
+                       std::uint8_t flip, std::uint8_t* quads) {
+  for (std::size_t i = 0; i < 4 * count; ++i)
+    quads[i] = static_cast<std::uint8_t>(planes[i % 4 * plane_step + i / 4] ^ flip);
+}
+
 }  // namespace
 
 void install_panel_scalar(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.interleave = interleave_planes;
 }
 
 }  // namespace gristmill
