@@ -28,13 +28,13 @@ class AlignedBuffer {
   void* reserve(std::size_t bytes) {
     if (bytes <= bytes_) return data_;
     release();
-    data_ = ::operator new (bytes, alignment(bytes));
+    data_ = ::operator new(bytes, alignment(bytes));
     bytes_ = bytes;
     if (bytes >= kLargePage) ask_for_large_pages();
     return data_;
   }
   void release() noexcept {
-    ::operator delete (data_, alignment(bytes_));
+    ::operator delete(data_, alignment(bytes_));
     data_ = nullptr;
     bytes_ = 0;
   }

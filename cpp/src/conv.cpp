@@ -74,13 +74,18 @@ void require_input(const PackedConv& weights, const ConvInput& input) {
   activation_form(input.type, input.zero_point, 0);
 }
 
-/// Whether groups of four K may be channels of one tap. A weight of -128 repeats its column of K alone, and
-/// not the whole group.
-bool takes_channel_quads(const std::int8_t* weights, const std::array<std::size_t, 4>& shape) {
+/// Whether groups of four K are to be channels of one tap: where images are staged in any case. A weight of
+/// -128 repeats its column of K alone, and not the whole group.
+bool takes_channel_quads(const std::int8_t* weights, const std::array<std::size_t, 4>& shape,
+                         const ConvAttributes& a) {
   const std::size_t taps = shape[2] * shape[3], count = shape[0] * shape[1] * taps;
-  return taps > 1 && shape[1] % 4 == 0 && std::find(weights, weights + count, -128) == weights + count;
+  const bool plain =
+      taps == 1 && a.stride_h * a.stride_w == 1 && a.pad_top + a.pad_left + a.pad_bottom + a.pad_right == 0;
+  return !plain && shape[1] % 4 == 0 && std::find(weights, weights + count, -128) == weights + count;
 }
-bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&) { return false; }
+bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&, const ConvAttributes&) {
+  return false;
+}
 
 /// The weights with K = (c / 4, kh, kw, c % 4).
 template <class T>
@@ -144,7 +149,7 @@ void PackedConv::pack(const T* weights) {
     return;
   }
   std::vector<T> ordered;
-  channel_quads_ = takes_channel_quads(weights, shape_);
+  channel_quads_ = takes_channel_quads(weights, shape_, attributes_);
   if (channel_quads_) {
     ordered = in_channel_quads(weights, shape_);
     view.data = ordered.data();

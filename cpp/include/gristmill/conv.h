@@ -27,10 +27,9 @@
 /// plane for each (row mod stride, column mod stride): in each of these a step of the stride is a step of
 /// one. Padding, stride and dilation end there; packers and kernels know nothing of them.
 ///
-/// Dense int8 kernels multiply groups of four K. Where there are several taps and the channels come in fours,
-/// a group is four channels of one tap, K = (c / 4, kh, kw, c % 4), and staging interleaves four planes into
-/// one plane of *quads*: the four bytes of a pixel are side by side for every tap, and panels are packed by
-/// copying them.
+/// Dense int8 kernels multiply groups of four K. Where images are staged and channels come in fours, a group
+/// is four channels of one tap, K = (c / 4, kh, kw, c % 4), and four planes are staged as one plane of
+/// *quads*: the four bytes of a pixel are side by side for every tap, and panels are packed by copying them.
 ///
 /// Groups of one input channel with few outputs each are a depthwise convolution, which has kernels of its
 /// own (depthwise_kernels.h) that gather from the input as it is, or read staged planes directly.
