@@ -16,6 +16,8 @@ from gristmill.errors import (
     UnsupportedOpError,
 )
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
+from gristmill.loaders import load
+from gristmill.model import Model
 from gristmill.weights import load_weights
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "GristmillError",
     "IsaError",
     "LimitError",
+    "Model",
     "ModelFormatError",
     "ShapeError",
     "UnsupportedOpError",
@@ -32,6 +35,7 @@ __all__ = [
     "get_isa",
     "get_num_threads",
     "kernels",
+    "load",
     "load_weights",
     "set_isa",
     "set_num_threads",

@@ -247,13 +247,28 @@ class GraphBuilder:
         self._taken.add(name)
         return name
 
+    @property
+    def constants(self) -> Mapping[str, Array]:
+        """The constants so far."""
+        return MappingProxyType(self._constants)
+
     def constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add a constant; returns its name, which gets a number if it is taken."""
         name = self.fresh(name)
-        array = np.asarray(value)
-        array.flags.writeable = False
-        self._constants[name] = array
+        self.add_constant(name, np.asarray(value))
         return name
+
+    def add_constant(self, name: str, value: Array) -> None:
+        """Add a constant under exactly this name.
+
+        Raises:
+            ModelFormatError: There is one already.
+        """
+        if name in self._constants:
+            raise ModelFormatError("comes twice", node=name)
+        self._taken.add(name)
+        self._constants[name] = value.view()
+        self._constants[name].flags.writeable = False
 
     def add(self, op: str, inputs: Iterable[str], *, name: str | None = None, **attributes: Attribute) -> str:
         """Add a node with one output, which bears the node's name; returns it."""
@@ -279,4 +294,8 @@ class GraphBuilder:
     def build(self, outputs: Iterable[str | ValueInfo], dtype: npt.DTypeLike = np.float32) -> Graph:
         """The graph, checked. Outputs given by name alone are of ``dtype`` and any shape."""
         infos = [item if isinstance(item, ValueInfo) else ValueInfo(item, np.dtype(dtype)) for item in outputs]
-        return Graph(tuple(self._inputs), tuple(infos), tuple(self._nodes), dict(self._constants)).check()
+        return self.assemble(infos).check()
+
+    def assemble(self, outputs: Iterable[ValueInfo]) -> Graph:
+        """The graph as it is, neither checked nor in order."""
+        return Graph(tuple(self._inputs), tuple(outputs), tuple(self._nodes), dict(self._constants))

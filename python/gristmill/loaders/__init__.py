@@ -1,0 +1,71 @@
+"""Models from files: one function, and a table of the formats that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gristmill import artefact
+from gristmill.errors import GristmillError, ModelFormatError
+from gristmill.graph import Graph
+from gristmill.loaders import onnx
+from gristmill.loaders.source import Given, Source, open_source
+from gristmill.model import Model
+
+__all__ = ["FORMATS", "Format", "load"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of model file.
+
+    Attributes:
+        name: For messages and summaries.
+        recognizes: Tells by content or suffix whether a source is of this kind.
+        load: Makes a graph of it.
+    """
+
+    name: str
+    recognizes: Callable[[Source], bool]
+    load: Callable[[Source], Graph]
+
+
+def _unpack(source: Source) -> Graph:
+    return artefact.unpack_artefact(source.content)
+
+
+#: In the order in which they are asked; the surest come first.
+FORMATS: list[Format] = [
+    Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack),
+    Format("ONNX", onnx.recognizes, onnx.load),
+]
+
+
+def load(source: Given) -> Model:
+    """Read a model.
+
+    Nothing in a file is ever executed, and no file outside of the model's own folder is read.
+
+    Args:
+        source: A path, the bytes of a file, a file open for reading in binary mode, or an ``onnx.ModelProto``.
+
+    Returns:
+        The model; printing it shows its layers.
+
+    Raises:
+        ModelFormatError: The file is damaged, contradicts itself, or is of an unknown format.
+        UnsupportedOpError: The model uses an operator that gristmill does not run.
+        LimitError: The model is too large.
+        OSError: The file cannot be read.
+    """
+    given = open_source(source)
+    try:
+        for kind in FORMATS:
+            if kind.recognizes(given):
+                return Model(kind.load(given), source=given.file, format=kind.name)
+        known = ", ".join(kind.name for kind in FORMATS)
+        what = f"{type(source).__name__} is not" if not given.content else "the content is not"
+        raise ModelFormatError(f"{what} of a format that is known; known are: {known}")
+    except GristmillError as error:
+        error.file = error.file or given.file
+        raise

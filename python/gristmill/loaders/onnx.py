@@ -1,0 +1,55 @@
+"""ONNX models, from files, bytes or protocol buffers in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gristmill.errors import ArgumentError, ModelFormatError
+from gristmill.graph import Graph
+from gristmill.loaders.external_data import DataFolder
+from gristmill.loaders.onnx_graph import to_graph
+from gristmill.loaders.source import Source
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def recognizes(source: Source) -> bool:
+    """Tell whether this looks like an ONNX model: a ModelProto in memory, or bytes that begin with its first field."""
+    if type(source.given).__name__ == "ModelProto":
+        return True
+    return source.suffix == ".onnx" or source.content[:1] == b"\x08"
+
+
+def load(source: Source) -> Graph:
+    """The graph of an ONNX model.
+
+    Raises:
+        ArgumentError: The package onnx is not installed.
+        ModelFormatError: The file is damaged or contradicts itself.
+        UnsupportedOpError: It uses what gristmill does not run.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        remedy = 'reading ONNX models needs the package onnx: pip install "gristmill[onnx]"'
+        raise ArgumentError(remedy, file=source.file) from error
+    model = source.given if isinstance(source.given, onnx.ModelProto) else _parse(source.content)
+    if not model.HasField("graph"):
+        raise ModelFormatError("holds no graph; is it an ONNX model?")
+    try:
+        return to_graph(model, DataFolder(source.path))
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"a name is not valid UTF-8: {error}") from error
+
+
+def _parse(content: bytes) -> ModelProto:
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise ModelFormatError("is damaged, or not an ONNX model: it does not parse") from error
+    return model

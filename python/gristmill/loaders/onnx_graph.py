@@ -1,0 +1,306 @@
+"""An ONNX model to a graph: names made unique, opsets brought to one, constants decoded, what is constant inlined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
+from gristmill.graph import Array, Attribute, Dimension, Graph, GraphBuilder, Node, ValueInfo
+from gristmill.loaders.external_data import DataFolder
+from gristmill.loaders.onnx_attributes import check_attributes, read_attributes
+from gristmill.loaders.onnx_opsets import NEWEST_OPSET, OLDEST_OPSET, REWRITTEN, Step, convert
+from gristmill.loaders.onnx_tensors import element_type, to_array
+from gristmill.operators import OPERATORS
+
+if TYPE_CHECKING:
+    from onnx import (
+        AttributeProto,
+        FunctionProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        OperatorSetIdProto,
+        TensorShapeProto,
+        ValueInfoProto,
+    )
+    from onnx.defs import OpSchema
+
+_STANDARD = frozenset({"", "ai.onnx"})
+_RUNTIME = "com.microsoft"
+_RUNTIME_OPS = frozenset({"DequantizeLinear", "Gelu", "QGemm", "QuantizeLinear", "QuickGelu"})
+_DEEPEST = 32
+_MOST_NODES = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """What names mean: in the graph itself, in a branch of an If, or in a function that was called.
+
+    Attributes:
+        prefix: What new names begin with; empty in the graph itself.
+        names: The value that each name stands for.
+        opsets: The version of each operator domain.
+        depth: How many calls and branches this is inside of.
+        closed: Whether names from outside are unknown here, as in a function.
+    """
+
+    prefix: str
+    names: dict[str, str]
+    opsets: Mapping[str, int]
+    depth: int = 0
+    closed: bool = False
+
+    def read(self, name: str, reader: NodeProto) -> str:
+        """The value that a name stands for."""
+        if self.closed and name and name not in self.names:
+            reason = f"{reader.op_type}: reads {name!r}, which nothing has written"
+            raise ModelFormatError(reason, node=reader.name or None)
+        return self.names.get(name, name)
+
+
+def to_graph(model: ModelProto, folder: DataFolder) -> Graph:
+    """Translate a model.
+
+    Raises:
+        ModelFormatError: The model contradicts itself.
+        UnsupportedOpError: It uses what gristmill does not run.
+        LimitError: A tensor or a nesting is beyond what gristmill takes.
+    """
+    return _Importer(model, folder).run()
+
+
+class _Importer:
+    def __init__(self, model: ModelProto, folder: DataFolder) -> None:
+        graph = model.graph
+        self._graph = graph
+        self._folder = folder
+        self._opsets = _opsets(model.opset_import, model.ir_version)
+        self._functions = {(item.domain, item.name): item for item in model.functions}
+        values = [name for node in graph.node for name in (*node.input, *node.output)]
+        declared = [item.name for item in (*graph.input, *graph.output, *graph.initializer)]
+        self._builder = GraphBuilder([*values, *declared, *(node.name for node in graph.node), ""])
+        self._node_names: set[str] = set()
+        self._ranks = {item.name: _rank(item) for item in (*graph.value_info, *graph.input, *graph.output)}
+        self._count = 0
+
+    def run(self) -> Graph:
+        graph = self._graph
+        if graph.sparse_initializer:
+            raise UnsupportedOpError("sparse initializers are not supported; store them dense")
+        scope = _Scope("", {}, self._opsets)
+        self._add_initializers(graph, scope)
+        for item in graph.input:
+            if item.name not in self._builder.constants:
+                info = _value_info(item, "input")
+                self._builder.input(info.name, info.dtype, info.shape)
+        for node in graph.node:
+            self._add_node(node, scope)
+        found = self._builder.assemble([_value_info(item, "output") for item in graph.output])
+        return found.in_order().check().without_dead()
+
+    def _add_initializers(self, graph: GraphProto, scope: _Scope) -> None:
+        for tensor in graph.initializer:
+            if not tensor.name:
+                raise ModelFormatError("an initializer has no name")
+            self._builder.add_constant(self._define(tensor.name, scope), to_array(tensor, self._folder))
+
+    def _define(self, name: str, scope: _Scope) -> str:
+        """The graph's name for a value that this scope writes."""
+        if not name or not scope.prefix:
+            return name
+        scope.names[name] = self._builder.fresh(f"{scope.prefix}/{name}")
+        return scope.names[name]
+
+    def _add_node(self, proto: NodeProto, scope: _Scope) -> None:
+        self._count += 1
+        if self._count > _MOST_NODES:
+            raise LimitError(f"more than {_MOST_NODES} nodes")
+        function = self._functions.get((proto.domain, proto.op_type))
+        inputs = tuple(scope.read(name, proto) for name in proto.input)
+        attributes, graphs = read_attributes(proto, self._folder)
+        if function is not None:
+            self._call(proto, function, inputs, scope)
+            return
+        version = self._check(proto, scope, attributes)
+        if graphs:
+            self._branch(proto, graphs, inputs, scope)
+            return
+        outputs = tuple(self._define(name, scope) for name in proto.output)
+        if proto.op_type == "Constant":
+            self._builder.add_constant(outputs[0], _constant(proto, attributes))
+            return
+        name = self._name(proto.name or f"{proto.op_type}_{self._count}", scope)
+        node = Node(proto.op_type, inputs, outputs, attributes, name)
+        for part in convert(Step(self._builder, node, version, self._ranks)):
+            self._require_known(part)
+            self._builder.add_node(part)
+
+    def _name(self, wanted: str, scope: _Scope) -> str:
+        name = f"{scope.prefix}/{wanted}" if scope.prefix else wanted
+        if name in self._node_names:
+            name = self._builder.fresh(name)
+        self._node_names.add(name)
+        return name
+
+    def _check(self, proto: NodeProto, scope: _Scope, attributes: Mapping[str, Attribute]) -> int:
+        """Check a node against the schema of its opset, and return the opset's version."""
+        place = proto.name or None
+        if proto.domain == _RUNTIME:
+            if proto.op_type not in _RUNTIME_OPS and not proto.op_type.startswith("QLinear"):
+                raise _unknown(f"{_RUNTIME}.{proto.op_type}", place)
+            return NEWEST_OPSET
+        if proto.domain not in _STANDARD:
+            raise _unknown(f"{proto.domain}.{proto.op_type}", place)
+        version = scope.opsets.get("")
+        if version is None:
+            raise ModelFormatError("the model imports no opset of ONNX's own operators", node=place)
+        schema = _schema(proto.op_type, version)
+        if schema is None:
+            raise _unknown(proto.op_type, place)
+        if proto.op_type != "Constant":
+            check_attributes(proto, schema, attributes)
+        _check_counts(proto, schema)
+        return version
+
+    def _require_known(self, node: Node) -> None:
+        if node.op not in OPERATORS:
+            raise _unknown(node.op, node.name)
+
+    def _branch(
+        self, proto: NodeProto, graphs: Mapping[str, GraphProto], inputs: tuple[str, ...], scope: _Scope
+    ) -> None:
+        """Put the branch of an If with a constant condition in its place."""
+        place = proto.name or None
+        condition = self._builder.constants.get(inputs[0]) if proto.op_type == "If" else None
+        if condition is None or condition.size != 1:
+            reason = f"{proto.op_type}: of control flow, only If with a constant condition is supported"
+            raise UnsupportedOpError(reason, node=place)
+        branch = graphs["then_branch" if condition.item() else "else_branch"]
+        inner = self._inner(proto, {**scope.names}, scope.opsets, scope, closed=scope.closed)
+        self._add_initializers(branch, inner)
+        for node in branch.node:
+            self._add_node(node, inner)
+        self._return(proto, [item.name for item in branch.output], inner, scope)
+
+    def _call(self, proto: NodeProto, function: FunctionProto, inputs: tuple[str, ...], scope: _Scope) -> None:
+        """Put the nodes of a function in the place of its call."""
+        given = {attribute.name: attribute for attribute in proto.attribute}
+        defaults = {attribute.name: attribute for attribute in function.attribute_proto}
+        names = dict(zip(function.input, inputs, strict=False))
+        names.update((name, "") for name in function.input[len(inputs) :])
+        inner = self._inner(proto, names, _opsets(function.opset_import, 8), scope, closed=True)
+        for node in function.node:
+            self._add_node(_with_attributes(node, {**defaults, **given}), inner)
+        self._return(proto, list(function.output), inner, scope)
+
+    def _inner(
+        self, proto: NodeProto, names: dict[str, str], opsets: Mapping[str, int], scope: _Scope, *, closed: bool
+    ) -> _Scope:
+        if scope.depth >= _DEEPEST:
+            raise LimitError(f"{proto.op_type}: nested deeper than {_DEEPEST}", node=proto.name or None)
+        prefix = self._name(proto.name or f"{proto.op_type}_{self._count}", scope)
+        return _Scope(prefix, names, opsets, scope.depth + 1, closed)
+
+    def _return(self, proto: NodeProto, results: list[str], inner: _Scope, outer: _Scope) -> None:
+        if len(proto.output) > len(results):
+            reason = f"{proto.op_type}: has {len(results)} results, but {len(proto.output)} are wanted"
+            raise ModelFormatError(reason, node=proto.name or None)
+        for output, result in zip(proto.output, results, strict=False):
+            if output:
+                value = inner.read(result, proto)
+                name = self._name(f"{proto.name or proto.op_type}/{output}", outer)
+                self._builder.add_node(Node("Identity", (value,), (self._define(output, outer),), {}, name))
+
+
+def _with_attributes(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:
+    """A node of a function with the attributes that the call gives."""
+    if not any(attribute.ref_attr_name for attribute in node.attribute):
+        return node
+    copy = type(node)()
+    copy.CopyFrom(node)
+    del copy.attribute[:]
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            copy.attribute.append(attribute)
+        elif attribute.ref_attr_name in given:
+            copy.attribute.append(given[attribute.ref_attr_name])
+            copy.attribute[-1].name = attribute.name
+    return copy
+
+
+def _opsets(imports: Iterable[OperatorSetIdProto], ir_version: int) -> dict[str, int]:
+    """The version of each domain; an import without a version means the newest."""
+    found: dict[str, int] = {}
+    for item in imports:
+        domain = "" if item.domain in _STANDARD else item.domain
+        version = item.version or NEWEST_OPSET
+        if found.setdefault(domain, version) != version:
+            raise ModelFormatError(f"opset {found[domain]} and opset {version} are both imported")
+    version = found.get("", NEWEST_OPSET if ir_version >= 3 else 1)
+    if not OLDEST_OPSET <= version <= NEWEST_OPSET:
+        reason = f"opset {version} is not supported; opsets {OLDEST_OPSET} to {NEWEST_OPSET} are"
+        raise UnsupportedOpError(f"{reason}; convert the model with onnx.version_converter")
+    return found
+
+
+def _schema(op: str, version: int) -> OpSchema | None:
+    from onnx import defs
+
+    known = min(version, defs.onnx_opset_version())
+    return defs.get_schema(op, known, "") if defs.has(op, known, "") else None
+
+
+def _check_counts(proto: NodeProto, schema: OpSchema) -> None:
+    for what, count, least, greatest in (
+        ("inputs", len(proto.input), schema.min_input, schema.max_input),
+        ("results", len(proto.output), schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= greatest:
+            reason = f"{proto.op_type}: has {count} {what}, which must be {least} to {greatest}"
+            raise ModelFormatError(reason, node=proto.name or None)
+
+
+def _unknown(op: str, place: str | None) -> UnsupportedOpError:
+    known = ", ".join(sorted({*OPERATORS, *REWRITTEN, "Constant", "If"}))
+    return UnsupportedOpError(f"operator {op} is not supported; these are: {known}", node=place)
+
+
+def _constant(proto: NodeProto, attributes: Mapping[str, Attribute]) -> Array:
+    place = proto.name or None
+    if len(attributes) != 1 or len(proto.output) != 1:
+        raise ModelFormatError("Constant: needs one value and one result", node=place)
+    ((name, value),) = attributes.items()
+    if name == "value" and isinstance(value, np.ndarray):
+        return value
+    dtype = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if name not in dtype or isinstance(value, (str, np.ndarray)):
+        raise UnsupportedOpError(f"Constant: attribute {name} is not supported", node=place)
+    return np.array(value, dtype[name])
+
+
+def _rank(item: ValueInfoProto) -> int:
+    shaped = item.type.tensor_type
+    return len(shaped.shape.dim) if shaped.HasField("shape") else -1
+
+
+def _value_info(item: ValueInfoProto, what: str) -> ValueInfo:
+    if item.type.HasField("tensor_type"):
+        tensor = item.type.tensor_type
+        dtype = element_type(tensor.elem_type, item.name)
+        shape = tuple(_dimension(item.name, axis, dim) for axis, dim in enumerate(tensor.shape.dim))
+        return ValueInfo(item.name, dtype, shape if tensor.HasField("shape") else None)
+    if what == "output" and item.type.WhichOneof("value") is None:
+        return ValueInfo(item.name, np.dtype(np.float32), None)
+    raise UnsupportedOpError(f"{what} is not a tensor", node=item.name or None)
+
+
+def _dimension(name: str, axis: int, dim: TensorShapeProto.Dimension) -> Dimension:
+    if dim.HasField("dim_value"):
+        if dim.dim_value < 0:
+            raise ModelFormatError(f"extent {dim.dim_value} of axis {axis} is negative", node=name or None)
+        return int(dim.dim_value)
+    return str(dim.dim_param) or f"{name}_{axis}"

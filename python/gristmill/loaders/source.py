@@ -1,0 +1,82 @@
+"""Where a model comes from: a file, bytes, an open file, or an object of another library."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
+
+from gristmill.errors import ArgumentError, ModelFormatError
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A binary file that is open for reading."""
+
+    def read(self) -> bytes:
+        """All that is left of it."""
+
+
+#: What a model may be loaded from; other objects are left to the loaders that know them.
+Given: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | object"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The content of a model file, or an object that stands for it.
+
+    Attributes:
+        file: For messages; ``None`` for what has no name.
+        path: The file, if there is one: files beside it may belong to the model.
+        content: All bytes; empty for an object.
+        given: What the caller gave.
+    """
+
+    file: str | None
+    path: Path | None
+    content: bytes
+    given: object = None
+
+    @property
+    def suffix(self) -> str:
+        """The end of the file's name, in lower case, with its dot."""
+        return Path(self.file).suffix.lower() if self.file else ""
+
+
+def open_source(given: Given) -> Source:
+    """Read what the caller gave.
+
+    Raises:
+        OSError: The file cannot be read.
+        ModelFormatError: It is not a regular file.
+        ArgumentError: An open file gives text.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        path = Path(given)
+        return Source(str(path), path, read_regular(path, str(path)), given)
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return Source(None, None, bytes(given), given)
+    if isinstance(given, Readable):
+        name = getattr(given, "name", None)
+        content = given.read()
+        if not isinstance(content, bytes):
+            raise ArgumentError("open the file in binary mode ('rb')", file=str(name) if name else None)
+        return Source(name if isinstance(name, str) else None, None, content, given)
+    return Source(None, None, b"", given)
+
+
+def read_regular(path: Path, file: str) -> bytes:
+    """The content of a file that is neither a folder nor a device, pipe or socket."""
+    if path.is_dir():
+        raise ModelFormatError("is a folder, not a model file", file=file)
+    descriptor = os.open(path, os.O_RDONLY | _flags("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ModelFormatError("is not a regular file", file=file)
+        return stream.read()
+
+
+def _flags(*names: str) -> int:
+    return sum(getattr(os, name, 0) for name in names)
