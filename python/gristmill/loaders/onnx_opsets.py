@@ -109,6 +109,8 @@ def _batch_normalization(step: Step, attributes: Mapping[str, Attribute]) -> lis
     node = step.node
     if not attributes.get("spatial", 1):
         raise _unsupported(node, "statistics per activation (spatial=0)")
+    if attributes.get("training_mode", 0):
+        raise _unsupported(node, "training mode, which is for training,")
     return [replace(node, outputs=node.outputs[:1])]
 
 

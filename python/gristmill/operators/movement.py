@@ -227,8 +227,9 @@ def _to_depth(node: Node, x: Known) -> TensorType:
 
 @operator("SpaceToDepth", rule=_to_depth)
 def space_to_depth(node: Node, x: Array) -> Array:
-    """Blocks of pixels to channels, the block outermost."""
+    """Blocks of pixels to channels; the block is the outer part of the channel (DCR) or the inner (CRD)."""
     size = block(node, x)
     n, c, h, w = x.shape
-    parts = x.reshape(n, c, h // size, size, w // size, size).transpose(0, 3, 5, 1, 2, 4)
-    return np.asarray(parts).reshape(_to_depth(node, x).shape)
+    parts = x.reshape(n, c, h // size, size, w // size, size)
+    order = (0, 3, 5, 1, 2, 4) if node.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return np.asarray(parts.transpose(order)).reshape(_to_depth(node, x).shape)

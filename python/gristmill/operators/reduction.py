@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -32,8 +31,6 @@ def _reduced(node: Node, x: Known, axes: Known | None = None) -> TensorType:
     if x.dtype == np.bool_ and node.op not in {"ReduceMax", "ReduceMin"}:
         raise node.error("needs numbers, got bool")
     over = reduced_axes(node, x, axes)
-    if node.op in {"ReduceMax", "ReduceMin"} and x.dtype.kind != "f" and 0 in (x.shape[axis] for axis in over):
-        raise node.error(f"nothing to reduce in shape {list(x.shape)}")
     return TensorType(x.dtype, _kept(node, x, over))
 
 
@@ -60,12 +57,21 @@ def _log_sum_exp(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     return np.asarray(sums if keepdims else sums.squeeze(axis))
 
 
-def _extreme(function: Callable[..., Any], empty: float) -> Callable[[Array, tuple[int, ...], bool], Array]:
-    def run(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-        initial = {"initial": empty} if x.dtype.kind == "f" else {}
-        return np.asarray(function(x, axis=axis, keepdims=keepdims, **initial))
+def _greatest(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return np.asarray(np.max(x, axis=axis, keepdims=keepdims, initial=_bounds(x)[0]))
 
-    return run
+
+def _least(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return np.asarray(np.min(x, axis=axis, keepdims=keepdims, initial=_bounds(x)[1]))
+
+
+def _bounds(x: Array) -> tuple[float, float]:
+    """The least and the greatest value of the type."""
+    if x.dtype.kind == "f":
+        return -np.inf, np.inf
+    if x.dtype == np.bool_:
+        return False, True
+    return int(np.iinfo(x.dtype).min), int(np.iinfo(x.dtype).max)
 
 
 _REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...], bool], Array]] = {
@@ -73,9 +79,9 @@ _REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...], bool], Array]] = {
     "ReduceL2": lambda x, axis, keep: np.sqrt(np.sum(_wider(x) ** 2, axis=axis, keepdims=keep)),
     "ReduceLogSum": lambda x, axis, keep: np.log(np.sum(_wider(x), axis=axis, keepdims=keep)),
     "ReduceLogSumExp": _log_sum_exp,
-    "ReduceMax": _extreme(np.max, -np.inf),
+    "ReduceMax": _greatest,
     "ReduceMean": _mean,
-    "ReduceMin": _extreme(np.min, np.inf),
+    "ReduceMin": _least,
     "ReduceProd": lambda x, axis, keep: np.prod(_wider(x), axis=axis, keepdims=keep),
     "ReduceSum": lambda x, axis, keep: np.sum(_wider(x), axis=axis, keepdims=keep),
     "ReduceSumSquare": lambda x, axis, keep: np.sum(_wider(x) ** 2, axis=axis, keepdims=keep),
