@@ -49,14 +49,23 @@ struct DepthwiseJob {
 struct GatherWindows {
   std::int32_t first[2];  ///< elements from the segment's source
   std::uint32_t indices;  ///< vectors from the first of the plan
+  bool operator==(const GatherWindows&) const = default;
 };
 
-/// Some rows of a plane: `blocks` runs of consecutive output pixels. The kernel reads `windows` one after the
-/// other, in the order of its loops.
+/// A run of consecutive output pixels.
+struct GatherBlock {
+  std::uint8_t pixels;  ///< 1 up to what a block holds
+  /// f32: tap t of the pixels is in the vector t elements after the start of the first window, whose second
+  /// one is not used; index vectors are masks, the same for each row, of the pixels that are no padding.
+  bool direct;
+  bool operator==(const GatherBlock&) const = default;
+};
+
+/// Some rows of a plane. The kernel reads `windows` one after the other, in the order of its loops.
 struct GatherSegment {
   const GatherWindows* windows;
-  const std::uint8_t* counts;  ///< [blocks] pixels, 1 up to what a block holds
-  std::size_t blocks;
+  const GatherBlock* blocks;
+  std::size_t block_count;
   std::size_t source;  ///< elements from the plane's start
 };
 
@@ -65,7 +74,8 @@ struct GatherSegment {
 /// `groups` sums follow each other in each block. For s8 a group is four neighbouring taps of a kernel row,
 /// or as many as there are, and an index vector holds four bytes for each of 16 pixels. Windows belong to the
 /// block and group where `shared`, else to each vector of them. For f32 a group is a kernel row of `taps`
-/// taps, and each has an index vector of dwords; blocks are vectors.
+/// taps, and each has an index vector of dwords, whose top bit is set for the second window; blocks are
+/// vectors.
 struct DepthwiseGatherJob {
   const void* source;  ///< planes of in_plane elements; whole windows may be read, but for the last element
   std::size_t in_plane;

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <limits>
 #include <optional>
-#include <utility>
 
 #include "checked_size.h"
 
@@ -54,6 +53,8 @@ class DepthwisePlan::Builder {
   /// Covers `wanted_` with two windows.
   bool cover(std::size_t source);
   void add_indices();
+  bool add_direct(std::size_t row, std::size_t at, std::size_t count);
+  void add_windows(const std::string& indices);
 
   const DepthwiseGeometry g_;
   const bool is_s8_, shared_;
@@ -62,7 +63,7 @@ class DepthwisePlan::Builder {
   std::vector<std::size_t> wanted_;  // elements in the order of index vectors
   std::size_t first_[2] = {};
   std::vector<GatherWindows> windows_;  // of the segment being made
-  std::vector<std::uint8_t> counts_;
+  std::vector<GatherBlock> blocks_;
   std::string indices_;
   std::unordered_map<std::string, std::uint32_t> known_;  // index vectors and where they are stored
 };
@@ -113,16 +114,49 @@ void DepthwisePlan::Builder::add_indices() {
   for (std::size_t e : wanted_) {
     std::size_t index = 2 * window_ - 1;
     if (e != kPadding) index = e - first_[0] < window_ ? e - first_[0] : window_ + e - first_[1];
-    const auto dword = static_cast<std::uint32_t>(index);
-    bytes.push_back(static_cast<char>(dword));
-    if (!is_s8_) bytes.append(3, '\0');
+    bytes.push_back(static_cast<char>(index));
+    if (!is_s8_) bytes.append({'\0', '\0', index < window_ ? '\0' : '\x80'});
   }
-  const auto at = static_cast<std::uint32_t>(indices_.size() / (4 * lanes_));
-  const auto [found, is_new] = known_.try_emplace(bytes, at);
-  if (is_new) indices_ += bytes;
+  add_windows(bytes);
+}
+
+void DepthwisePlan::Builder::add_windows(const std::string& indices) {
+  const auto at = static_cast<std::uint32_t>(indices_.size() / (window_ * (is_s8_ ? 1 : sizeof(float))));
+  const auto [found, is_new] = known_.try_emplace(indices, at);
+  if (is_new) indices_ += indices;
   windows_.push_back(
       {{static_cast<std::int32_t>(first_[0] - source_), static_cast<std::int32_t>(first_[1] - source_)},
        found->second});
+}
+
+/// Adds a block whose pixels are neighbours in the plane for each tap, if it is one: away from the upper and
+/// lower border, where whole vectors may be read.
+bool DepthwisePlan::Builder::add_direct(std::size_t row, std::size_t at, std::size_t count) {
+  const std::size_t extent = lanes_ + g_.kernel_columns - 1;
+  std::vector<std::size_t> starts;
+  std::string masks;
+  for (std::size_t kh = 0; kh < g_.kernel_rows; ++kh) {
+    wanted_.clear();
+    list_row(row, at, count, kh);
+    std::optional<std::size_t> start;
+    std::string row_masks;
+    for (std::size_t i = 0; i < wanted_.size(); ++i) {
+      const std::size_t offset = i % lanes_ + i / lanes_;  // of lane and tap
+      row_masks.append(sizeof(float), wanted_[i] == kPadding ? '\0' : '\xFF');
+      if (wanted_[i] == kPadding) continue;
+      if (!start) start = wanted_[i] - offset;
+      if (wanted_[i] - offset != start) return false;
+    }
+    if (!start || *start > plane_ || plane_ - *start < extent) return false;
+    if (kh > 0 && row_masks != masks) return false;
+    masks = row_masks;
+    starts.push_back(*start);
+  }
+  for (std::size_t start : starts) {
+    first_[0] = first_[1] = start;
+    add_windows(masks);
+  }
+  return true;
 }
 
 std::size_t DepthwisePlan::Builder::add_block_s8(std::size_t row, std::size_t at, std::size_t left) {
@@ -139,6 +173,7 @@ std::size_t DepthwisePlan::Builder::add_block_s8(std::size_t row, std::size_t at
       }
     }
   }
+  blocks_.push_back({static_cast<std::uint8_t>(count), false});
   return count;
 }
 
@@ -154,23 +189,27 @@ std::size_t DepthwisePlan::Builder::add_block_f32(std::size_t row, std::size_t a
   std::size_t count = std::min(left, lanes_);
   while (count > 0 && !fits(count)) --count;
   if (2 * count < std::min(left, lanes_)) return 0;
+  if (add_direct(row, at, count)) {
+    blocks_.push_back({static_cast<std::uint8_t>(count), true});
+    return count;
+  }
   for (std::size_t kh = 0; kh < g_.kernel_rows; ++kh) {
     wanted_.clear();
     list_row(row, at, count, kh);
     cover(source_);
     add_indices();
   }
+  blocks_.push_back({static_cast<std::uint8_t>(count), false});
   return count;
 }
 
 bool DepthwisePlan::Builder::add_segment(std::size_t row, std::size_t rows) {
   windows_.clear();
-  counts_.clear();
+  blocks_.clear();
   source_ = std::min(row * g_.stride_h * g_.width, plane_);
   for (std::size_t at = 0, left = rows * g_.out_columns; left > 0;) {
     const std::size_t count = is_s8_ ? add_block_s8(row, at, left) : add_block_f32(row, at, left);
     if (count == 0 || indices_.size() > kMostIndexBytes) return false;
-    counts_.push_back(static_cast<std::uint8_t>(count));
     at += count;
     left -= count;
   }
@@ -182,17 +221,12 @@ std::unique_ptr<const DepthwisePlan> DepthwisePlan::Builder::build() {
   const std::size_t step = rows_per_segment(g_.out_rows, g_.out_columns, lanes_ * vectors_);
   for (std::size_t row = 0; row < g_.out_rows; row += step) {
     if (!add_segment(row, std::min(step, g_.out_rows - row))) return nullptr;
-    const auto same = [&](const GatherWindows& a, const GatherWindows& b) {
-      return a.first[0] == b.first[0] && a.first[1] == b.first[1] && a.indices == b.indices;
-    };
-    const bool repeats = !plan->windows_.empty() && plan->counts_.back() == counts_ &&
-                         std::ranges::equal(plan->windows_.back(), windows_, same);
-    if (!repeats) {
+    if (plan->windows_.empty() || plan->windows_.back() != windows_ || plan->blocks_.back() != blocks_) {
       plan->windows_.push_back(windows_);
-      plan->counts_.push_back(counts_);
+      plan->blocks_.push_back(blocks_);
     }
     plan->segments_.push_back(
-        {plan->windows_.back().data(), plan->counts_.back().data(), counts_.size(), source_});
+        {plan->windows_.back().data(), plan->blocks_.back().data(), blocks_.size(), source_});
   }
   std::memcpy(plan->indices_.reserve(indices_.size()), indices_.data(), indices_.size());
   plan->shared_ = shared_;

@@ -46,7 +46,7 @@ class DepthwisePlan {
 
   std::vector<GatherSegment> segments_;
   std::vector<std::vector<GatherWindows>> windows_;
-  std::vector<std::vector<std::uint8_t>> counts_;
+  std::vector<std::vector<GatherBlock>> blocks_;
   AlignedBuffer indices_;
   bool shared_ = false;
   std::size_t overrun_ = 0;

@@ -77,8 +77,8 @@ template <bool kShared, class Finish>
     const GatherSegment& segment = job.segments[s];
     const GatherWindows* windows = segment.windows;
     const std::uint8_t* from = source + segment.source;
-    for (std::size_t b = 0; b < segment.blocks; ++b) {
-      const std::size_t count = segment.counts[b];
+    for (std::size_t b = 0; b < segment.block_count; ++b) {
+      const std::size_t count = segment.blocks[b].pixels;
       __m512i acc[kVectors];
       unroll<kVectors>([&](auto v) GRISTMILL_INLINE { acc[v] = bias; });
       if (count == kBlock) {
