@@ -11,6 +11,8 @@ from gristmill.graph import Graph
 from gristmill.loaders import onnx
 from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
+from gristmill.operators import TensorType
+from gristmill.reference import infer
 
 __all__ = ["FORMATS", "Format", "load"]
 
@@ -62,10 +64,23 @@ def load(source: Given) -> Model:
     try:
         for kind in FORMATS:
             if kind.recognizes(given):
-                return Model(kind.load(given), source=given.file, format=kind.name)
+                graph = kind.load(given)
+                _check_shapes(graph)
+                return Model(graph, source=given.file, format=kind.name)
         known = ", ".join(kind.name for kind in FORMATS)
         what = f"{type(source).__name__} is not" if not given.content else "the content is not"
         raise ModelFormatError(f"{what} of a format that is known; known are: {known}")
     except GristmillError as error:
         error.file = error.file or given.file
         raise
+
+
+def _check_shapes(graph: Graph) -> None:
+    """Refuse what cannot run; only shapes that inputs leave open are left to the time when they are known."""
+    types = {}
+    for info in graph.inputs:
+        shape = tuple(extent for extent in info.shape or () if isinstance(extent, int))
+        if info.shape is None or len(shape) != len(info.shape):
+            return
+        types[info.name] = TensorType(info.dtype, shape)
+    infer(graph, types)

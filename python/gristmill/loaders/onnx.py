@@ -11,6 +11,7 @@ from gristmill.loaders.onnx_graph import to_graph
 from gristmill.loaders.source import Source
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from onnx import ModelProto
 
 
@@ -32,15 +33,28 @@ def load(source: Source) -> Graph:
     try:
         import onnx
     except ImportError as error:
-        remedy = 'reading ONNX models needs the package onnx: pip install "gristmill[onnx]"'
-        raise ArgumentError(remedy, file=source.file) from error
+        raise ArgumentError('reading ONNX models needs the package onnx: pip install "gristmill[onnx]"') from error
     model = source.given if isinstance(source.given, onnx.ModelProto) else _parse(source.content)
     if not model.HasField("graph"):
         raise ModelFormatError("holds no graph; is it an ONNX model?")
-    try:
-        return to_graph(model, DataFolder(source.path))
-    except UnicodeDecodeError as error:
-        raise ModelFormatError(f"a name is not valid UTF-8: {error}") from error
+    _require_text(model)
+    return to_graph(model, DataFolder(source.path))
+
+
+def _require_text(message: Message) -> None:
+    """Refuse names that are not valid UTF-8, which come out of the parser as bytes."""
+    from google.protobuf.descriptor import FieldDescriptor
+    from google.protobuf.message import Message
+
+    for field, content in message.ListFields():
+        if field.type not in {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING}:
+            continue
+        items = [content] if isinstance(content, (str, bytes, Message)) else content
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for item in items:
+                _require_text(item)
+        elif not all(isinstance(item, str) for item in items):
+            raise ModelFormatError(f"{field.name} is not valid UTF-8: {content!r:.80}")
 
 
 def _parse(content: bytes) -> ModelProto:

@@ -33,7 +33,7 @@ _STANDARD = frozenset({"", "ai.onnx"})
 _RUNTIME = "com.microsoft"
 _RUNTIME_OPS = frozenset({"DequantizeLinear", "Gelu", "QGemm", "QuantizeLinear", "QuickGelu"})
 _DEEPEST = 32
-_MOST_NODES = 1_000_000
+_MOST_INLINED = 20_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class _Importer:
         self._node_names: set[str] = set()
         self._ranks = {item.name: _rank(item) for item in (*graph.value_info, *graph.input, *graph.output)}
         self._count = 0
+        self._inlined = 0
 
     def run(self) -> Graph:
         graph = self._graph
@@ -117,8 +118,9 @@ class _Importer:
 
     def _add_node(self, proto: NodeProto, scope: _Scope) -> None:
         self._count += 1
-        if self._count > _MOST_NODES:
-            raise LimitError(f"more than {_MOST_NODES} nodes")
+        self._inlined += scope.depth > 0
+        if self._inlined > _MOST_INLINED:
+            raise LimitError(f"more than {_MOST_INLINED} nodes in branches and functions")
         function = self._functions.get((proto.domain, proto.op_type))
         inputs = tuple(scope.read(name, proto) for name in proto.input)
         attributes, graphs = read_attributes(proto, self._folder)
