@@ -22,7 +22,7 @@ class DenseWeightKernel final : public WeightKernel {
             weights_.k(),
             weights_.repeated(),
             activation_form(conv_.input.type, conv_.input.zero_point, f32_ ? 0 : weights_.variant().flip),
-            panel_budget(),
+            tile_budget(),
             conv_.weights.has_channel_quads()};
   }
 
@@ -44,6 +44,11 @@ class DenseWeightKernel final : public WeightKernel {
   }
 
  private:
+  /// Weights that no cache near the core holds should be read for many lanes at once.
+  std::size_t tile_budget() const {
+    return f32_ && weights_.bytes() > 2 * panel_budget() ? panel_budget_f32() : panel_budget();
+  }
+
   const DenseKernel& kernel() const {
     return f32_ ? conv_.kernels.dense.f32_channels_in_rows : weights_.variant().channels_in_rows;
   }

@@ -204,9 +204,16 @@ void OutputStage::set_residual(const Epilogue& epilogue) {
 
 void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_point,
                             std::span<std::int32_t> folded) const {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  for (std::size_t c = 0; c < channels_; ++c) {
-    if (std::abs(std::int64_t{bias_[c]}) + 255 * std::int64_t{weights.magnitudes[c]} > kMost)
+  // No magnitude exceeds (2^31 - 1) / 255, so that 32 bits hold the greatest accumulator there could be; what
+  // int32 cannot hold has the top bit.
+  const auto greatest = [&](std::size_t c) {
+    const auto bias = static_cast<std::uint32_t>(bias_[c]);
+    return (bias_[c] < 0 ? 0u - bias : bias) + 255u * weights.magnitudes[c];
+  };
+  std::uint32_t bits = 0;
+  for (std::size_t c = 0; c < channels_; ++c) bits |= greatest(c);
+  for (std::size_t c = 0; c < channels_ && bits >> 31 != 0; ++c) {
+    if (greatest(c) >> 31 != 0)
       throw Error(ErrorKind::limit, "bias",
                   "channel " + std::to_string(c) + " could overflow int32: its bias is " +
                       std::to_string(bias_[c]) + " and its weights' magnitudes add up to " +
