@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "gristmill/parallel.h"
 
@@ -87,8 +88,10 @@ py::array require_array(py::handle object, const char* name) {
 }
 
 bool is_element_type(const py::dtype& dtype, const ElementType& type) {
+  constexpr char kNative = std::endian::native == std::endian::little ? '<' : '>';
   const char order = dtype.byteorder();
-  return dtype.kind() == type.kind && dtype.itemsize() == type.bytes && (order == '=' || order == '|');
+  return dtype.kind() == type.kind && dtype.itemsize() == type.bytes &&
+         (order == '=' || order == '|' || order == kNative);
 }
 
 bool has_dtype(const py::array& array, const ElementType& type) {

@@ -18,12 +18,14 @@ from gristmill.errors import (
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 from gristmill.loaders import load
 from gristmill.model import Model
+from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
 
 __all__ = [
     "ArgumentError",
     "DTypeError",
     "GristmillError",
+    "InferenceSession",
     "IsaError",
     "LimitError",
     "Model",

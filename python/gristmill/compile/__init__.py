@@ -1,0 +1,73 @@
+"""Compiling: a graph, for inputs of concrete shapes, becomes a plan.
+
+Shapes are inferred, what follows from them is folded, each node becomes steps by the table of lowerings, and the values
+between the steps get their places in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gristmill import _core
+from gristmill.compile import lower_elementwise, lower_layers, lower_movement, lower_pooling
+from gristmill.compile.memory import bind_outputs, drop_copies, place, work_in_place
+from gristmill.compile.packer import Packer
+from gristmill.compile.program import Program, Value, View, require_dtype
+from gristmill.compile.registry import LOWERINGS, find_lowering
+from gristmill.graph import Graph
+from gristmill.operators import Known, TensorType
+from gristmill.passes import specialize
+
+__all__ = ["LOWERINGS", "CompiledGraph", "Packer", "compile_graph"]
+
+_FAMILIES = (lower_elementwise, lower_layers, lower_movement, lower_pooling)
+
+
+@dataclass(frozen=True)
+class CompiledGraph:
+    """A plan with the graph it runs.
+
+    Attributes:
+        plan: What runs.
+        graph: The graph after all passes; its nodes name the plan's steps.
+        types: What is known of the graph's values.
+    """
+
+    plan: _core.Plan
+    graph: Graph
+    types: dict[str, Known]
+
+
+def compile_graph(graph: Graph, inputs: Mapping[str, TensorType], packer: Packer | None = None) -> CompiledGraph:
+    """Compile a graph that :func:`gristmill.passes.simplify` has returned, for inputs of these types.
+
+    Raises:
+        GristmillError: The graph contradicts itself or these inputs.
+        UnsupportedOpError: It has an operator that plans do not run.
+    """
+    graph, types = specialize(graph, inputs)
+    program = Program(graph, types, packer or Packer())
+    for node in graph.nodes:
+        if any(name and program.known(name) is None for name in node.outputs):
+            find_lowering(node)(program, node)
+    bind_outputs(program)
+    drop_copies(program)
+    work_in_place(program)
+    return CompiledGraph(_emit(program, place(program)), graph, types)
+
+
+def _emit(program: Program, arena: int) -> _core.Plan:
+    kinds = [
+        [(require_dtype(program.type(info.name).dtype, info.name).name, program.type(info.name).shape) for info in side]
+        for side in (program.graph.inputs, program.graph.outputs)
+    ]
+    plan = _core.Plan(arena, kinds[0], kinds[1])
+    for step in program.steps:
+        getattr(plan, step.method)(step.name, *map(_resolved, step.arguments))
+    return plan
+
+
+def _resolved(argument: Any) -> Any:  # noqa: ANN401
+    return argument.tensor() if isinstance(argument, (Value, View)) else argument

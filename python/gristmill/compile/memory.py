@@ -1,0 +1,111 @@
+"""Where values live: results as outputs, parts of concatenations in their place, and the rest in one arena.
+
+Three things save copies and memory, all decided on finished steps:
+
+- an output's storage is the caller's array, if it holds that output and nothing else;
+- a copy of a whole storage into a contiguous part of another goes: the first storage becomes that part;
+- a step that may work in place does so on a storage that nobody reads later.
+
+What remains is placed greedily, the largest first, each at the lowest offset where no storage alive at the same time
+lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gristmill.compile.program import Program, Step, Storage, Value
+
+ALIGNMENT = 64
+
+
+@dataclass
+class Life:
+    """The steps from a storage's first use to its last, both counted."""
+
+    first: int
+    last: int
+
+    def meets(self, other: Life) -> bool:
+        """Whether both are alive at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def bind_outputs(program: Program) -> None:
+    """Let outputs be written where the caller wants them; what cannot be is copied there at the end."""
+    for index, info in enumerate(program.graph.outputs):
+        value = program.value(info.name)
+        storage = value.storage
+        if value.fills_storage and storage.place == "arena" and storage.parent is None:
+            storage.place, storage.index = "output", index
+        else:
+            target = Value(Storage(value.nbytes, "output", index), value.dtype, value.shape)
+            program.step("copy", info.name, [value.view()], [target.view()])
+
+
+def drop_copies(program: Program) -> None:
+    """Let storages that are copied as a whole be written where the copy would go."""
+    kept = []
+    for step in program.steps:
+        target = _part_of_target(step) if step.movable else None
+        if target is None:
+            kept.append(step)
+        else:
+            source = step.reads[0].storage
+            source.parent, source.offset = target.storage, target.offset
+    program.steps[:] = kept
+
+
+def work_in_place(program: Program) -> None:
+    """Let steps overwrite what nobody reads after them."""
+    lives = storage_lives(program.steps)
+    for number, step in enumerate(program.steps):
+        source, target = step.in_place, step.writes[0]
+        if source is None or not (source.fills_storage and target.fills_storage) or source.nbytes != target.nbytes:
+            continue
+        ours, theirs = source.storage, target.storage
+        if ours.place == "arena" and ours.parent is None and lives[ours].last == number:
+            ours.parent, ours.offset = theirs, 0
+            root = lives[theirs.root()[0]]
+            root.first = min(root.first, lives.pop(ours).first)
+
+
+def place(program: Program) -> int:
+    """Choose offsets in the arena; return its size."""
+    lives = storage_lives(program.steps)
+    placed: list[tuple[int, int, Life]] = []
+    size = 0
+    arena = [storage for storage in lives if storage.place == "arena"]
+    for storage in sorted(arena, key=lambda storage: (-storage.nbytes, lives[storage].first)):
+        life, offset = lives[storage], 0
+        for begin, end, other in sorted(placed, key=lambda item: item[0]):
+            if not other.meets(life):
+                continue
+            if offset + storage.nbytes <= begin:
+                break
+            offset = max(offset, end)
+        storage.offset = offset
+        end = -(-(offset + storage.nbytes) // ALIGNMENT) * ALIGNMENT
+        placed.append((offset, end, life))
+        size = max(size, end)
+    return size
+
+
+def storage_lives(steps: list[Step]) -> dict[Storage, Life]:
+    """When each storage that is no part of another is used."""
+    lives: dict[Storage, Life] = {}
+    for number, step in enumerate(steps):
+        for value in (*step.reads, *step.writes):
+            root = value.storage.root()[0]
+            lives.setdefault(root, Life(number, number)).last = number
+    return lives
+
+
+def _part_of_target(step: Step) -> Value | None:
+    """Where a copy puts a whole storage of the arena, if that is a contiguous part of another."""
+    source, target = step.arguments
+    value, part = source.contiguous(), target.contiguous()
+    if value is None or part is None or not value.fills_storage:
+        return None
+    free = value.storage.place == "arena" and value.storage.parent is None
+    return part if free and part.storage.root()[0] is not value.storage else None

@@ -1,0 +1,61 @@
+"""Passes: functions from graph to graph that keep what it computes and make it faster to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gristmill.graph import Graph, ValueInfo
+from gristmill.operators import Known, TensorType
+from gristmill.passes.fold_affine import fold_affine
+from gristmill.passes.fold_constants import fold_constants
+from gristmill.passes.fuse_epilogues import fuse_epilogues
+from gristmill.passes.fuse_pads import fuse_pads
+from gristmill.passes.make_layers import make_layers
+from gristmill.passes.match_activations import match_activations
+from gristmill.passes.remove_identities import remove_identities
+from gristmill.reference import infer
+
+__all__ = ["simplify", "specialize"]
+
+#: In the order in which each finds most.
+_PASSES = (fold_constants, remove_identities, make_layers, fold_affine, match_activations, fuse_pads)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Apply the passes that need no shapes."""
+    for apply in _PASSES:
+        graph = apply(graph)
+    return graph
+
+
+def specialize(graph: Graph, inputs: Mapping[str, TensorType]) -> tuple[Graph, dict[str, Known]]:
+    """Apply all passes for inputs of these types; return the graph, and what is known of its values."""
+    types = infer(graph, inputs)
+    folded = _with_known(graph, types)
+    if folded is not graph:
+        graph = simplify(folded)
+        types = infer(graph, inputs)
+    graph = fuse_epilogues(graph, types)
+    infos = [
+        tuple(ValueInfo(info.name, types[info.name].dtype, types[info.name].shape) for info in side)
+        for side in (graph.inputs, graph.outputs)
+    ]
+    return graph.replace(inputs=infos[0], outputs=infos[1]), types
+
+
+def _with_known(graph: Graph, types: Mapping[str, Known]) -> Graph:
+    """Turn values that follow from shapes into constants."""
+    known = {
+        name: value
+        for node in graph.nodes
+        for name in node.outputs
+        if name and isinstance(value := types[name], np.ndarray)
+    }
+    if not known:
+        return graph
+    nodes = [node for node in graph.nodes if not all(name in known or not name for name in node.outputs)]
+    clash = [name for node in nodes for name in node.outputs if name in known]
+    constants = {**graph.constants, **{name: value for name, value in known.items() if name not in clash}}
+    return graph.replace(nodes=nodes, constants=constants).without_dead()

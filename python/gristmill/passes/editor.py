@@ -1,0 +1,159 @@
+"""Editing a graph: who writes a value, who reads it, and exchanging nodes without losing their order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from gristmill.graph import Array, Attribute, Graph, Node
+
+
+class Editor:
+    """A graph while a pass changes it.
+
+    Nodes that take the place of others stand where the last of those stood: all they read has then been written.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        """Start with the nodes of ``graph``."""
+        self._graph = graph
+        self._constants = dict(graph.constants)
+        self._nodes: dict[float, Node] = {}
+        self._place: dict[int, float] = {}
+        self._writer: dict[str, Node] = {}
+        self._readers: dict[str, list[Node]] = defaultdict(list)
+        self._outputs = {info.name for info in graph.outputs}
+        self._taken = {info.name for info in graph.inputs} | set(graph.constants)
+        self._changed = False
+        for place, node in enumerate(graph.nodes):
+            self._enter(place, node)
+
+    def nodes(self, *ops: str) -> Iterator[Node]:
+        """The nodes in order, as they are when their turn comes; of these operators if any are named."""
+        for place in sorted(self._nodes):
+            node = self._nodes.get(place)
+            if node is not None and (not ops or node.op in ops):
+                yield node
+
+    def constant(self, name: str) -> Array | None:
+        """The constant of that name."""
+        return self._constants.get(name)
+
+    def number(self, name: str) -> float | None:
+        """The constant of that name, if it is a single number."""
+        value = self._constants.get(name)
+        return float(value.item()) if value is not None and value.size == 1 and value.dtype.kind in "fiu" else None
+
+    def writer(self, name: str, *ops: str) -> Node | None:
+        """The node that writes a value, if it is one of these operators."""
+        node = self._writer.get(name)
+        return node if node is not None and (not ops or node.op in ops) else None
+
+    def readers(self, name: str) -> list[Node]:
+        """The nodes that read a value; one that reads it twice comes twice."""
+        return list(self._readers[name])
+
+    def only_reader(self, name: str, *ops: str) -> Node | None:
+        """The node that alone reads a value, once, if it is one of these operators; None for outputs."""
+        readers = self._readers[name]
+        if len(readers) != 1 or name in self._outputs:
+            return None
+        return readers[0] if not ops or readers[0].op in ops else None
+
+    def own_writer(self, name: str, *ops: str) -> Node | None:
+        """The node that writes a value for a single reader, if it is one of these operators."""
+        return self.writer(name, *ops) if self.only_reader(name) is not None else None
+
+    def is_output(self, name: str) -> bool:
+        """Whether the graph gives the value out."""
+        return name in self._outputs
+
+    def fresh(self, wanted: str) -> str:
+        """A name that nothing has yet: the wanted one, or that with a number."""
+        name, count = wanted, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+    def add_constant(self, wanted: str, value: Array) -> str:
+        """Add a constant under a fresh name, which is returned."""
+        name = self.fresh(wanted)
+        self.set_constant(name, value)
+        return name
+
+    def set_constant(self, name: str, value: Array) -> None:
+        """Make a value constant that no node writes any more."""
+        value = np.asarray(value).view()
+        value.flags.writeable = False
+        self._constants[name] = value
+        self._changed = True
+
+    def remove(self, node: Node) -> None:
+        """Take a node out; who reads its outputs must get them otherwise."""
+        self._changed = True
+        del self._nodes[self._place.pop(id(node))]
+        for name in filter(None, node.inputs):
+            self._readers[name].remove(node)
+        for name in filter(None, node.outputs):
+            del self._writer[name]
+
+    def replace(self, gone: Node | tuple[Node, ...], *nodes: Node) -> None:
+        """Put nodes, one after the other, in the place of others."""
+        gone = gone if isinstance(gone, tuple) else (gone,)
+        place = max(self._place[id(node)] for node in gone)
+        for node in gone:
+            self.remove(node)
+        for index, node in enumerate(nodes):
+            self._enter(place + index / len(nodes), node)
+
+    def bypass(self, node: Node, source: str) -> None:
+        """Take out a node whose only result is the same as the value ``source``, if the graph's outputs allow it."""
+        result = node.outputs[0]
+        if result not in self._outputs:
+            self.remove(node)
+            self._rename(self.readers(result), result, source)
+            return
+        writer = self.writer(source)
+        if writer is None or source in self._outputs:
+            return
+        self.remove(node)
+        readers = self.readers(source)
+        outputs = tuple(result if name == source else name for name in writer.outputs)
+        self.replace(writer, replace(writer, outputs=outputs))
+        self._rename(readers, source, result)
+
+    def graph(self) -> Graph:
+        """The graph as it is now; the same object if nothing has changed."""
+        if not self._changed:
+            return self._graph
+        nodes = [self._nodes[place] for place in sorted(self._nodes)]
+        return self._graph.replace(nodes=nodes, constants=self._constants).without_dead()
+
+    def _rename(self, readers: list[Node], old: str, new: str) -> None:
+        for reader in {id(node): node for node in readers}.values():
+            self.replace(reader, replace(reader, inputs=tuple(new if name == old else name for name in reader.inputs)))
+
+    def _enter(self, place: float, node: Node) -> None:
+        self._nodes[place] = node
+        self._place[id(node)] = place
+        self._taken.update((node.name, *node.outputs))
+        for name in filter(None, node.inputs):
+            self._readers[name].append(node)
+        for name in filter(None, node.outputs):
+            self._writer[name] = node
+
+
+def make(op: str, inputs: tuple[str, ...], like: Node, attributes: Mapping[str, Attribute] | None = None) -> Node:
+    """A node with the name and outputs of another."""
+    return Node(op, inputs, like.outputs, MappingProxyType(dict(attributes or {})), like.name)
+
+
+def with_attributes(node: Node, **changes: Attribute) -> Node:
+    """The node with some attributes exchanged."""
+    return replace(node, attributes=MappingProxyType({**node.attributes, **changes}))

@@ -1,0 +1,68 @@
+"""Activations and residual sums become part of the layer whose output they take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from gristmill.dense import Activation
+from gristmill.graph import Graph, Node
+from gristmill.operators import Known
+from gristmill.passes.editor import Editor, make
+from gristmill.passes.layers import CLAMPS, LAYERS, activation_attributes, activation_of, is_integer
+
+_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish")
+
+
+def fuse_epilogues(graph: Graph, types: Mapping[str, Known]) -> Graph:
+    """Fuse activations behind float32 layers, sums with a residual, and what clamps those."""
+    editor = Editor(graph)
+    for node in editor.nodes(*_ACTIVATIONS, "Add"):
+        if node.op == "Add":
+            if len({types[name].shape for name in node.inputs}) == 1:
+                _fuse_residual(editor, node)
+        else:
+            _fuse_activation(editor, node)
+    return editor.graph()
+
+
+def activation_from(editor: Editor, node: Node) -> Activation | None:
+    """The activation that a node computes, if layers know it."""
+    if node.op == "Clip":
+        low = editor.number(node.input(1)) if node.input(1) else -math.inf
+        high = editor.number(node.input(2)) if node.input(2) else math.inf
+        return Activation("clip", low, high) if low is not None and high is not None and low <= high else None
+    if node.op == "LeakyRelu":
+        return Activation("leaky_relu", alpha=float(np.float32(node.real("alpha", 0.01))))
+    if node.op == "HardSigmoid":
+        six = math.isclose(node.real("alpha", 0.2), 1 / 6, rel_tol=1e-5) and node.real("beta", 0.5) == 0.5
+        return Activation("hardsigmoid") if six else None
+    if node.op == "Swish":
+        return Activation("silu") if node.real("alpha", 1.0) == 1.0 else None
+    names = {"Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hardswish"}
+    return Activation(names[node.op])  # type: ignore[arg-type]
+
+
+def _fuse_activation(editor: Editor, node: Node) -> None:
+    layer = editor.own_writer(node.inputs[0], *LAYERS)
+    activation = activation_from(editor, node)
+    if layer is None or activation is None or is_integer(layer):
+        return
+    prefix = "sum_" if layer.input(3) else ""
+    if activation_of(layer, prefix).name != "none" or (prefix and activation.name not in CLAMPS):
+        return
+    attributes = {**layer.attributes, **activation_attributes(activation, prefix)}
+    editor.replace((layer, node), make(layer.op, layer.inputs, node, attributes))
+
+
+def _fuse_residual(editor: Editor, node: Node) -> None:
+    """A layer takes the sum, the second operand's for choice, since what is written last is still in the cache."""
+    layers = [editor.own_writer(name, *LAYERS) for name in node.inputs]
+    for layer, other in zip(reversed(layers), node.inputs, strict=True):
+        if layer is None or layer.input(3) or is_integer(layer) or editor.constant(other) is not None:
+            continue
+        inputs = (*layer.inputs[:3], other)
+        editor.replace((layer, node), make(layer.op, inputs, node, layer.attributes))
+        return

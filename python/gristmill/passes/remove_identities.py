@@ -1,0 +1,29 @@
+"""Leaving out nodes that hand on what they get."""
+
+from __future__ import annotations
+
+from gristmill.graph import Graph, Node
+from gristmill.passes.editor import Editor
+
+_OF_ONE = ("Concat", "Sum", "Max", "Min", "Mean")
+
+
+def remove_identities(graph: Graph) -> Graph:
+    """Leave out Identity, and what amounts to them: sums of one term, transposes that keep the order, ..."""
+    editor = Editor(graph)
+    for node in editor.nodes():
+        if _hands_on(editor, node):
+            editor.bypass(node, node.inputs[0])
+    return editor.graph()
+
+
+def _hands_on(editor: Editor, node: Node) -> bool:
+    if node.op == "Transpose":
+        order = node.integers("perm")
+        return order is not None and order == tuple(range(len(order)))
+    if node.op == "Pad":
+        pads = editor.constant(node.input(1))
+        return pads is not None and not pads.any()
+    if node.op == "Clip":
+        return not any(node.inputs[1:])
+    return node.op == "Identity" or (node.op in _OF_ONE and len(node.inputs) == 1)

@@ -1,0 +1,250 @@
+"""InferenceSession: a model ready to run, with the surface that users of ONNX Runtime know."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gristmill import _core
+from gristmill.artefact import pack_artefact, unpack_artefact
+from gristmill.compile import CompiledGraph, Packer, compile_graph
+from gristmill.errors import ArgumentError, DTypeError, ShapeError
+from gristmill.graph import Dimension, Graph, ValueInfo
+from gristmill.loaders import load
+from gristmill.loaders.source import Given
+from gristmill.model import Model
+from gristmill.operators import TensorType
+from gristmill.passes import simplify
+from gristmill.profile import Profile, profile_plan
+
+__all__ = ["InferenceSession", "TensorInfo"]
+
+Array = npt.NDArray[Any]
+
+#: Plans for this many different input shapes are kept.
+KEPT_PLANS = 8
+
+_ONNX_NAMES = {"float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a session.
+
+    Attributes:
+        name: What feeds and output names call it.
+        dtype: Element type.
+        shape: Extents; a name where inputs decide, None if even their number is open.
+
+    Example:
+        >>> TensorInfo("x", np.dtype(np.float32), ("n", 3)).type
+        'tensor(float)'
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[Dimension, ...] | None
+
+    @property
+    def type(self) -> str:
+        """The element type as ONNX Runtime writes it."""
+        return f"tensor({_ONNX_NAMES.get(self.dtype.name, self.dtype.name)})"
+
+
+class InferenceSession:
+    """Runs a model.
+
+    Weights are packed once. For each combination of input shapes a plan is compiled at the first run, and the last few
+    are kept. A run is one call into compiled code without the GIL; any number of threads may run one session at once.
+    Sessions can be pickled.
+
+    Args:
+        model: A :class:`Model`, or what :func:`gristmill.load` takes: a path, bytes, a file, an ``onnx.ModelProto``.
+        threads: Threads of a run; by default those of :func:`gristmill.get_num_threads` at that time.
+        isa: The level of the layers' kernels; by default the active one.
+        select: How a layer's kernel is chosen. ``"heuristic"`` goes by the sparsity of the weights.
+
+    Raises:
+        GristmillError: The model cannot be read or run.
+
+    Example:
+        >>> from gristmill.graph import GraphBuilder
+        >>> builder = GraphBuilder()
+        >>> w = builder.constant("w", np.array([[1, 2], [3, 4]], np.float32))
+        >>> y = builder.add("Gemm", [builder.input("x", np.float32, ("n", 2)), w], transB=1)
+        >>> session = InferenceSession(Model(builder.build([y])))
+        >>> session(np.array([[10, 1]], np.float32))
+        array([[12., 34.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        model: Model | Graph | Given,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+        select: str = "heuristic",
+    ) -> None:
+        self._start(_graph_of(model), threads, isa, select)
+
+    def _start(self, graph: Graph, threads: int | None, isa: str | None, select: str) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ArgumentError(f"expected a whole number of at least 1, got {threads!r}", node="threads")
+        if select not in {"heuristic"}:
+            raise ArgumentError(f"expected 'heuristic', got {select!r}", node="select")
+        self._graph, self._threads, self._select = graph, threads, select
+        self._simple = simplify(graph)
+        self._packer = Packer(isa)
+        self._plans: OrderedDict[tuple[tuple[int, ...], ...], CompiledGraph] = OrderedDict()
+        self._lock = threading.Lock()
+        if all(_is_fixed(info) for info in graph.inputs):
+            self._compiled(tuple(_extents(info) for info in graph.inputs))
+
+    def get_inputs(self) -> list[TensorInfo]:
+        """What a run takes."""
+        return [TensorInfo(info.name, info.dtype, info.shape) for info in self._graph.inputs]
+
+    def get_outputs(self) -> list[TensorInfo]:
+        """What a run gives."""
+        return [TensorInfo(info.name, info.dtype, info.shape) for info in self._graph.outputs]
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Mapping[str, Array],
+        *,
+        out: Sequence[Array | None] | None = None,
+    ) -> list[Array]:
+        """Run once.
+
+        Args:
+            output_names: The outputs wanted, in this order; None for all.
+            feeds: An array for each input. Copied if it is not in C order.
+            out: An array in C order for each output of the model, or None in the place of one that is to be new.
+
+        Returns:
+            The outputs.
+
+        Raises:
+            ArgumentError: An input is missing, or a name is unknown.
+            DTypeError: An array has another element type.
+            ShapeError: An array has another rank or shape.
+        """
+        arrays = [self._checked(info, feeds) for info in self._graph.inputs]
+        if len(feeds) > len(arrays):
+            known = {info.name for info in self._graph.inputs}
+            self._refuse_name(next(name for name in feeds if name not in known), self._graph.inputs, "input")
+        results = self._run(arrays, out)
+        if output_names is None:
+            return results
+        by_name = dict(zip((info.name for info in self._graph.outputs), results, strict=True))
+        for name in output_names:
+            if name not in by_name:
+                self._refuse_name(name, self._graph.outputs, "output")
+        return [by_name[name] for name in output_names]
+
+    def __call__(self, *inputs: Array, **feeds: Array) -> Array | tuple[Array, ...]:
+        """Run with inputs in order or by name; returns the output, or a tuple if there are several."""
+        names = [info.name for info in self._graph.inputs]
+        if len(inputs) > len(names):
+            raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
+        results = self.run(None, {**dict(zip(names, inputs, strict=False)), **feeds})
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def profile(self, *inputs: Array, runs: int = 10) -> Profile:
+        """Measure each step of a run; printing the result shows a table.
+
+        Args:
+            inputs: As for a call.
+            runs: How many runs are measured; the best time of each step counts.
+        """
+        names = [info.name for info in self._graph.inputs]
+        if len(inputs) != len(names):
+            raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
+        feeds = dict(zip(names, inputs, strict=True))
+        arrays = [self._checked(info, feeds) for info in self._graph.inputs]
+        compiled = self._compiled(tuple(array.shape for array in arrays))
+        return profile_plan(compiled, arrays, self._threads, runs)
+
+    def _run(self, arrays: list[Array], out: Sequence[Array | None] | None) -> list[Array]:
+        plan = self._compiled(tuple(array.shape for array in arrays)).plan
+        return plan.run(arrays, None if out is None else list(out), threads=self._threads)
+
+    def _compiled(self, shapes: tuple[tuple[int, ...], ...]) -> CompiledGraph:
+        with self._lock:
+            found = self._plans.get(shapes)
+            if found is None:
+                types = {
+                    info.name: TensorType(info.dtype, shape)
+                    for info, shape in zip(self._graph.inputs, shapes, strict=True)
+                }
+                found = compile_graph(self._simple, types, self._packer)
+                self._plans[shapes] = found
+                if len(self._plans) > KEPT_PLANS:
+                    self._plans.popitem(last=False)
+            else:
+                self._plans.move_to_end(shapes)
+            return found
+
+    def _checked(self, info: ValueInfo, feeds: Mapping[str, Array]) -> Array:
+        if info.name not in feeds:
+            raise ArgumentError(f"nothing is given for this input: {info}", node=info.name)
+        value = feeds[info.name]
+        if not isinstance(value, np.ndarray):
+            raise DTypeError(f"expected an array of {info.dtype.name}, got {type(value).__name__}", node=info.name)
+        if value.dtype != info.dtype:
+            raise DTypeError(
+                f"expected {info.dtype.name}, got {value.dtype.name}: pass {info.name}.astype(np.{info.dtype.name})",
+                node=info.name,
+            )
+        if info.shape is not None and not _fits(info.shape, value.shape):
+            raise ShapeError(f"expected shape {_text(info.shape)}, got {_text(value.shape)}", node=info.name)
+        return value
+
+    @staticmethod
+    def _refuse_name(name: str, infos: Sequence[ValueInfo], kind: str) -> None:
+        known = ", ".join(info.name for info in infos)
+        raise ArgumentError(f"there is no {kind} of that name; there are: {known}", node=name)
+
+    def __getstate__(self) -> dict[str, object]:
+        data = b"".join(pack_artefact(self._graph))
+        return {"graph": data, "threads": self._threads, "isa": self._packer.isa, "select": self._select}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._start(unpack_artefact(state["graph"]), state["threads"], state["isa"], state["select"])
+
+    def __repr__(self) -> str:
+        sides = [", ".join(map(str, side)) for side in (self._graph.inputs, self._graph.outputs)]
+        return f"<InferenceSession {sides[0]} -> {sides[1]}, level {self._packer.isa or _core.get_isa()}>"
+
+
+def _graph_of(model: Model | Graph | Given) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    if isinstance(model, Model):
+        return model.graph
+    return load(model).graph
+
+
+def _is_fixed(info: ValueInfo) -> bool:
+    return info.shape is not None and all(isinstance(extent, int) for extent in info.shape)
+
+
+def _extents(info: ValueInfo) -> tuple[int, ...]:
+    return tuple(extent for extent in info.shape or () if isinstance(extent, int))
+
+
+def _fits(declared: tuple[Dimension, ...], given: tuple[int, ...]) -> bool:
+    return len(declared) == len(given) and all(
+        isinstance(extent, str) or extent == actual for extent, actual in zip(declared, given, strict=True)
+    )
+
+
+def _text(shape: Sequence[Dimension]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gristmill as gm
+from graphs import Network, random_feeds
+from gristmill import reference
+from gristmill.artefact import save_artefact
+from gristmill.graph import Graph
+
+Array = npt.NDArray[Any]
+
+
+def small_graph() -> Graph:
+    net = Network()
+    x = net.input("n", 3, "h", 8)
+    y = net.add("Relu", net.conv(x, 3, 4, 3))
+    pooled = net.add("Flatten", net.add("GlobalAveragePool", y))
+    return net.graph(net.add("Gemm", pooled, net.normal(5, 4), transB=1, name="logits"), y)
+
+
+def expected(feeds: dict[str, Array]) -> list[Array]:
+    return list(reference.run(small_graph(), feeds).values())
+
+
+def assert_close(actual: list[Array] | tuple[Array, ...], feeds: dict[str, Array]) -> None:
+    for value, wanted in zip(actual, expected(feeds), strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_session_tells_what_it_takes_and_gives() -> None:
+    session = gm.InferenceSession(small_graph())
+    (x,) = session.get_inputs()
+    assert (x.name, x.type, x.shape) == ("x", "tensor(float)", ("n", 3, "h", 8))
+    assert [info.name for info in session.get_outputs()] == ["logits", "Relu_0"]
+    assert repr(session).startswith("<InferenceSession x: float32[n, 3, h, 8] -> logits")
+
+
+def test_any_batch_and_size_run() -> None:
+    session = gm.InferenceSession(small_graph())
+    for n in (1, 2, 0, 3):
+        for h in (4, 9, 5, 6, 7):
+            feeds = random_feeds(small_graph(), seed=h, n=n, h=h)
+            assert_close(session.run(None, feeds), feeds)
+
+
+def test_files_models_and_artefacts_are_taken(tmp_path: Path) -> None:
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    path = tmp_path / "m.grist"
+    save_artefact(small_graph(), path)
+    for source in (path, str(path), path.read_bytes(), gm.Model(small_graph()), gm.load(path)):
+        assert_close(gm.InferenceSession(source).run(None, feeds), feeds)
+
+
+def test_outputs_are_chosen_by_name_and_written_where_asked() -> None:
+    session = gm.InferenceSession(small_graph())
+    feeds = random_feeds(small_graph(), n=2, h=4)
+    y, logits = session.run(["Relu_0", "logits"], feeds)
+    assert_close([logits, y], feeds)
+    out = np.empty((2, 5), np.float32)
+    results = session.run(None, feeds, out=[out, None])
+    assert results[0] is out
+    assert_close(results, feeds)
+    called = session(feeds["x"])
+    assert isinstance(called, tuple)
+    assert_close(called, feeds)
+    assert_close(session(x=feeds["x"]), feeds)  # type: ignore[arg-type]
+
+
+def test_arrays_in_any_order_and_read_only_ones_are_taken() -> None:
+    session = gm.InferenceSession(small_graph())
+    feeds = random_feeds(small_graph(), n=2, h=4)
+    other = np.asfortranarray(feeds["x"])
+    other.flags.writeable = False
+    assert_close(session.run(None, {"x": other}), feeds)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "kind", "message"),
+    [
+        ({}, gm.ArgumentError, r"x: nothing is given for this input: x: float32\[n, 3, h, 8\]"),
+        ({"x": [[1.0]]}, gm.DTypeError, "x: expected an array of float32, got list"),
+        ({"x": np.zeros((1, 3, 4, 8))}, gm.DTypeError, r"expected float32, got float64: pass x\.astype\(np\.float32\)"),
+        ({"x": np.zeros((3, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[3, 4, 8\]"),
+        ({"x": np.zeros((1, 4, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[1, 4, 4, 8\]"),
+        (
+            {"x": np.zeros((1, 3, 4, 8), "f4"), "z": 1},
+            gm.ArgumentError,
+            "z: there is no input of that name; there are: x",
+        ),
+    ],
+)
+def test_wrong_inputs_are_named(feeds: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        gm.InferenceSession(small_graph()).run(None, feeds)
+
+
+def test_wrong_outputs_and_options_are_named() -> None:
+    session = gm.InferenceSession(small_graph())
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    with pytest.raises(gm.ArgumentError, match="y: there is no output of that name; there are: logits, Relu_0"):
+        session.run(["y"], feeds)
+    with pytest.raises(gm.ShapeError, match="output 0"):
+        session.run(None, feeds, out=[np.empty((1, 4), np.float32), None])
+    with pytest.raises(gm.ArgumentError, match="threads: expected a whole number of at least 1, got 0"):
+        gm.InferenceSession(small_graph(), threads=0)
+    with pytest.raises(gm.ArgumentError, match="select"):
+        gm.InferenceSession(small_graph(), select="random")
+    with pytest.raises(gm.IsaError):
+        gm.InferenceSession(small_graph(), isa="mmx").run(None, feeds)
+
+
+def test_sessions_run_at_the_level_they_were_given(isa: str) -> None:
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    gm.set_isa("scalar")
+    assert_close(gm.InferenceSession(small_graph(), isa=isa).run(None, feeds), feeds)
+    assert gm.get_isa() == "scalar"
+
+
+def run_pickled(session: gm.InferenceSession, x: Array) -> Array:
+    return session.run(["logits"], {"x": x})[0]
+
+
+def test_sessions_are_pickled() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    again = pickle.loads(pickle.dumps(session))
+    np.testing.assert_array_equal(again.run(None, feeds)[0], session.run(None, feeds)[0])
+
+
+def test_sessions_work_in_spawned_processes() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    x = random_feeds(small_graph(), n=1, h=4)["x"]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        result = pool.submit(run_pickled, session, x).result()
+    np.testing.assert_array_equal(result, run_pickled(session, x))
+
+
+def test_many_threads_share_a_session() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    many = [random_feeds(small_graph(), seed=seed, n=1 + seed % 3, h=4 + seed % 11) for seed in range(24)]
+    single = [session.run(None, feeds) for feeds in many]
+    failures: list[str] = []
+
+    def work(start: int) -> None:
+        for index in range(200):
+            which = (start + index) % len(many)
+            for value, wanted in zip(session.run(None, many[which]), single[which], strict=True):
+                if not np.array_equal(value, wanted):
+                    failures.append(f"feeds {which}")
+
+    workers = [threading.Thread(target=work, args=(start,)) for start in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+
+
+def test_profile_names_every_step() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    profile = session.profile(random_feeds(small_graph(), n=1, h=4)["x"])
+    assert [step.op for step in profile.steps] == ["ConvLayer", "GlobalAveragePool", "LinearLayer"]
+    assert profile.steps[0].macs == 4 * 3 * 9 * 4 * 8
+    assert profile.milliseconds > 0
+    assert "Relu_0" in str(profile)
+    with pytest.raises(gm.ArgumentError, match="expected 1 inputs, got 0"):
+        session.profile()
