@@ -56,6 +56,10 @@ class UnsupportedOpError(GristmillError, NotImplementedError):
     """A model uses an operator, or a form of one, that gristmill does not run."""
 
 
+class MissingDependencyError(GristmillError, ImportError):
+    """An optional package is needed; the message says how to install it."""
+
+
 class LimitError(GristmillError, ValueError):
     """A size is beyond what the arithmetic or the memory budget allows."""
 

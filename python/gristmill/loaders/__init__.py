@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
 
 from gristmill import artefact
 from gristmill.errors import GristmillError, ModelFormatError
 from gristmill.graph import Graph
-from gristmill.loaders import onnx
+from gristmill.loaders import keras, onnx
 from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
 from gristmill.operators import TensorType
@@ -39,17 +42,20 @@ def _unpack(source: Source) -> Graph:
 #: In the order in which they are asked; the surest come first.
 FORMATS: list[Format] = [
     Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack),
+    Format("Keras HDF5", keras.is_h5, lambda source: keras.read_h5(BytesIO(source.content), source.architecture)),
+    Format("Keras", keras.is_keras, lambda source: keras.read_keras(BytesIO(source.content))),
     Format("ONNX", onnx.recognizes, onnx.load),
 ]
 
 
-def load(source: Given) -> Model:
+def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -> Model:
     """Read a model.
 
     Nothing in a file is ever executed, and no file outside of the model's own folder is read.
 
     Args:
         source: A path, the bytes of a file, a file open for reading in binary mode, or an ``onnx.ModelProto``.
+        architecture: For Keras weights without a model: the file that ``model.to_json()`` was written to.
 
     Returns:
         The model; printing it shows its layers.
@@ -61,6 +67,8 @@ def load(source: Given) -> Model:
         OSError: The file cannot be read.
     """
     given = open_source(source)
+    if architecture is not None:
+        given = replace(given, architecture=Path(architecture).read_text(encoding="utf-8"))
     try:
         for kind in FORMATS:
             if kind.recognizes(given):

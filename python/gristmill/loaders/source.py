@@ -32,12 +32,14 @@ class Source:
         path: The file, if there is one: files beside it may belong to the model.
         content: All bytes; empty for an object.
         given: What the caller gave.
+        architecture: The description of the model that goes with weights alone.
     """
 
     file: str | None
     path: Path | None
     content: bytes
     given: object = None
+    architecture: str | None = None
 
     @property
     def suffix(self) -> str:

@@ -1,0 +1,82 @@
+"""Keras models: ``.h5`` of Keras 1 to 3 and ``.keras``, without TensorFlow or Keras.
+
+``hdf5`` reads the container and refuses what leads out of it, ``sources`` finds each layer's weights, ``topology``
+walks the configuration, and the tables of layers (``convolutions``, ``shapes``, ``activations``) translate each into
+ONNX's operators in NCHW, with the help of ``layer`` and ``values``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any, BinaryIO
+
+from gristmill.errors import ModelFormatError
+from gristmill.graph import Graph
+from gristmill.loaders.keras.hdf5 import Hdf5File
+from gristmill.loaders.keras.sources import NamedVariables, NumberedVariables
+from gristmill.loaders.keras.topology import translate
+from gristmill.loaders.source import Source
+from gristmill.weights.archive import Archive
+
+__all__ = ["is_h5", "is_keras", "read_h5", "read_keras"]
+
+#: Bytes at the end of an archive where its directory is looked for.
+_DIRECTORY = 1 << 16
+
+
+def is_h5(source: Source) -> bool:
+    """Whether it is an HDF5 file."""
+    return source.content.startswith(b"\x89HDF\r\n\x1a\n")
+
+
+def is_keras(source: Source) -> bool:
+    """Whether it is a zip archive with Keras's weights in it, or says so by its name."""
+    zipped = source.content.startswith(b"PK")
+    return zipped and (source.suffix == ".keras" or b"model.weights.h5" in source.content[-_DIRECTORY:])
+
+
+def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
+    """Read a model in HDF5, or weights in HDF5 with the architecture that ``model.to_json()`` gives.
+
+    Raises:
+        ModelFormatError: If the file is damaged, contradicts itself, or has no architecture and none is given.
+        UnsupportedOpError: If it has a layer that is not known.
+    """
+    with Hdf5File(stream) as file:
+        config = architecture if architecture is not None else file.attribute("", "model_config")
+        if not isinstance(config, str):
+            raise ModelFormatError("holds weights without a model: pass architecture=, the text of model.to_json()")
+        root = "/model_weights" if file.exists("/model_weights") else ""
+        model = _json(config, "model_config")
+        version = file.attribute("", "keras_version") or file.attribute(root, "keras_version")
+        return translate(model, NamedVariables(file, root), _major(version or model.get("keras_version")))
+
+
+def read_keras(stream: BinaryIO) -> Graph:
+    """Read a model in the ``.keras`` archive.
+
+    Raises:
+        ModelFormatError: If the file is damaged or contradicts itself.
+        UnsupportedOpError: If it has a layer that is not known.
+    """
+    archive = Archive(stream)
+    model = _json(archive.read("config.json").decode(errors="replace"), "config.json")
+    metadata = _json(archive.read("metadata.json").decode(errors="replace"), "metadata.json")
+    with Hdf5File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        return translate(model, NumberedVariables(file), _major(metadata.get("keras_version")))
+
+
+def _json(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"not JSON: {error}", node=name) from error
+    if not isinstance(value, dict):
+        raise ModelFormatError("not a JSON object", node=name)
+    return value
+
+
+def _major(version: object) -> int:
+    digits = str(version or "2").split(".")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() else 2
