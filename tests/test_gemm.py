@@ -38,11 +38,13 @@ def test_extremes_are_exact(isa: str, dtype: str, shape: tuple[int, int, int]) -
     np.testing.assert_array_equal(kernels.gemm(a, kernels.PackedGemm(b), a_zero_point=high), product(a, b, high))
 
 
+@pytest.mark.parametrize("scale_of_7", [2e-3, 1e6, -1e6], ids=["small", "beyond int32", "negative"])
 @pytest.mark.parametrize("output", ["uint8", "int8", "float32"])
-def test_outputs_are_requantized_as_defined(isa: str, output: str) -> None:
+def test_outputs_are_requantized_as_defined(isa: str, output: str, scale_of_7: float) -> None:
     rng = np.random.default_rng(23)
     a, b = rng.integers(-128, 128, (45, 77)).astype(np.int8), rng.integers(-127, 128, (77, 51)).astype(np.int8)
     scale = rng.uniform(1e-3, 2e-3, 51).astype(np.float32)
+    scale[7] = scale_of_7
     zero_point = {"uint8": 101, "int8": 5, "float32": 0}[output]
     epilogue = kernels.Epilogue(output=output, scale=scale, zero_point=zero_point)  # type: ignore[arg-type]
     y = kernels.gemm(a, kernels.PackedGemm(b), a_zero_point=-3, epilogue=epilogue)

@@ -217,7 +217,7 @@ void stage_images(const TiledConv& tiled, std::size_t images) {
   const std::size_t planes = images * conv.input.channels;
   const std::size_t elements = checked_product({planes, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
   conv.buffers.staged.reserve(elements * conv.element());
-  const std::size_t fitting = (std::size_t{1} << 15) / (layout.plane_elements() + 1);
+  const std::size_t fitting = (std::size_t{1} << 13) / (layout.plane_elements() + 1);
   const std::size_t step = std::max(fitting / 4 * 4, tiled.panel.plane_channels());
   for_each_task(conv.buffers, ceil_div(planes, step), conv.threads,
                 [&](WorkerScratch& scratch, std::size_t task) {

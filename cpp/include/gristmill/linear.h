@@ -14,9 +14,9 @@
 /// Linear layers and matrix products: y[n, m] = epilogue(sum over k of w[m, k] * x[n, k]).
 ///
 /// The outputs of a row lie side by side, so here the weights are the lane operand, packed once, and the
-/// activations are broadcast (dense_kernels.h). A call repacks its activations by blocks of rows, and
-/// multiplies tiles of rows and lanes that stay in the second-level cache. With one row it streams the
-/// weights once.
+/// activations are broadcast (dense_kernels.h). Kernels that broadcast from memory read them where they are;
+/// for others, and where K is ragged, a call packs them by blocks of rows. It multiplies tiles of rows and
+/// lanes that stay in the second-level cache. With one row it streams the weights once.
 ///
 /// Sparse weights run as in a convolution, with the rows of the batch in the lanes: blocks of rows are
 /// transposed into panels, and outputs are transposed back.
