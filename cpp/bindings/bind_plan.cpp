@@ -69,8 +69,7 @@ bool matches(const py::array& array, const TensorType& type) {
          std::equal(type.shape.begin(), type.shape.end(), array.shape());
 }
 
-constexpr int kReady =
-    py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int kReady = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
 py::sequence sequence_of(py::handle object, std::size_t count, const char* name) {
   if (!PyList_Check(object.ptr()) && !PyTuple_Check(object.ptr()))
@@ -323,6 +322,9 @@ Args:
   bind_layer_steps(cls);
   bind_copy_steps(cls);
   bind_elementwise_steps(cls);
+  bind_reduce_steps(cls);
+  bind_quantized_steps(cls);
+  bind_resize_steps(cls);
 }
 
 }  // namespace gristmill

@@ -14,8 +14,11 @@ void add_layer(PlanObject& object, const std::string& name, const Tensor& x, con
                const Packed& weights, EpilogueSpec* epilogue, py::handle zero_point, const Tensor* residual,
                Make make) {
   object.plan.add(name, [&] {
-    const LayerInput input{x, static_cast<std::int32_t>(parse_bounded(zero_point, -128, 255, "x_zero_point")),
-                           residual};
+    LayerInput input{x, 0, nullptr, residual};
+    if (py::isinstance<Tensor>(zero_point))
+      input.zero_point_tensor = &zero_point.cast<const Tensor&>();
+    else
+      input.zero_point = static_cast<std::int32_t>(parse_bounded(zero_point, -128, 255, "x_zero_point"));
     return make(input, out, weights, stage_for(epilogue, weights->out_channels(), weights->is_f32()));
   });
 }

@@ -34,5 +34,8 @@ std::vector<std::size_t> parse_shape(pybind11::handle object, const char* name);
 void bind_layer_steps(PlanClass& plan);
 void bind_elementwise_steps(PlanClass& plan);
 void bind_copy_steps(PlanClass& plan);
+void bind_reduce_steps(PlanClass& plan);
+void bind_quantized_steps(PlanClass& plan);
+void bind_resize_steps(PlanClass& plan);
 
 }  // namespace gristmill

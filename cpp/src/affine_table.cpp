@@ -85,6 +85,13 @@ void repeat(const T* values, std::size_t inner, std::size_t period, T* to, std::
 
 }  // namespace
 
+Affine division_map(float scale, std::int32_t zero_point) {
+  const float steps = static_cast<float>(kFixedOne) / scale;
+  if (std::bit_cast<std::uint32_t>(steps) == kInfinity) return {scale, 0, kTieMargin, zero_point, 0};
+  return {scale, steps, static_cast<float>(kFixedOne * zero_point + kFixedOne / 2 + kTieMargin), zero_point,
+          0};
+}
+
 AffineTable::Columns AffineTable::reserve(AlignedBuffer& buffer, std::size_t count) {
   constexpr std::size_t kLine = AlignedBuffer::kAlignment / sizeof(float);
   const std::size_t column = (count + kLine - 1) / kLine * kLine;

@@ -9,6 +9,9 @@
 
 namespace gristmill {
 
+/// The map of quantize_* for a scale and zero point that are in range, those of u8.
+Affine division_map(float scale, std::int32_t zero_point);
+
 /// Checked QuantParams in the form the kernels take: an array for each member of Affine.
 class AffineTable {
  public:

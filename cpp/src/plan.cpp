@@ -152,6 +152,15 @@ void Plan::append(const std::string& name, StepPtr step) {
   steps_.push_back({name, std::move(step)});
 }
 
+/// What only the data can show, such as an index out of range, is an error that names the step.
+void Plan::run_step(const NamedStep& named, const Frame& frame) {
+  try {
+    named.step->run(frame);
+  } catch (const Error& error) {
+    throw error.within(named.name);
+  }
+}
+
 bool Plan::run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads, Watch* watch,
                std::span<double> seconds) const {
   const Lease state(*this);
@@ -163,7 +172,7 @@ bool Plan::run(std::span<const void* const> inputs, std::span<void* const> outpu
   auto watched = Clock::now();
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const auto start = seconds.empty() ? Clock::time_point{} : Clock::now();
-    steps_[i].step->run(frame);
+    run_step(steps_[i], frame);
     if (!seconds.empty()) seconds[i] = std::chrono::duration<double>(Clock::now() - start).count();
     if (watch == nullptr || i + 1 == steps_.size()) continue;
     const auto now = Clock::now();

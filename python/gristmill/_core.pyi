@@ -198,12 +198,12 @@ _View: TypeAlias = Tensor | TensorView
 @final
 class TensorView:
     # Made by Tensor.view().
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
 
 @final
 class Tensor:
     # Made by the static methods.
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     @staticmethod
     def arena(offset: int, dtype: str, shape: Sequence[int]) -> Tensor: ...
     @staticmethod
@@ -243,7 +243,7 @@ class Plan:
         out: Tensor,
         weights: PackedConv,
         epilogue: Epilogue | None = None,
-        x_zero_point: int = 0,
+        x_zero_point: int | Tensor = 0,
         residual: Tensor | None = None,
     ) -> None: ...
     def linear(
@@ -253,7 +253,7 @@ class Plan:
         out: Tensor,
         weights: PackedLinear | PackedGemm,
         epilogue: Epilogue | None = None,
-        x_zero_point: int = 0,
+        x_zero_point: int | Tensor = 0,
         residual: Tensor | None = None,
     ) -> None: ...
     def copy(self, name: str, x: _View, out: _View) -> None: ...
@@ -277,4 +277,77 @@ class Plan:
         pad_end: Sequence[int] = ...,
         dilation: Sequence[int] = ...,
         count_include_pad: bool = False,
+    ) -> None: ...
+    def reduce(self, name: str, function: str, x: Tensor, out: Tensor, axes: Sequence[int] = ...) -> None: ...
+    def softmax(self, name: str, x: Tensor, out: Tensor, axis: int = -1, logarithm: bool = False) -> None: ...
+    def argmax(
+        self, name: str, x: Tensor, out: Tensor, axis: int, greatest: bool = True, last: bool = False
+    ) -> None: ...
+    def topk(
+        self, name: str, x: Tensor, values: Tensor, indices: Tensor, axis: int = -1, greatest: bool = True
+    ) -> None: ...
+    def lrn(self, name: str, x: Tensor, out: Tensor, size: int, alpha: float, beta: float, bias: float) -> None: ...
+    def instance_norm(self, name: str, x: Tensor, scale: Tensor, bias: Tensor, out: Tensor, epsilon: float) -> None: ...
+    def gather(self, name: str, x: Tensor, indices: Tensor, out: Tensor, axis: int = 0) -> None: ...
+    def cast(self, name: str, x: Tensor, out: Tensor) -> None: ...
+    def matmul(
+        self, name: str, a: Tensor, b: Tensor, out: Tensor, a_zero_point: int = 0, b_zero_point: int = 0
+    ) -> None: ...
+    def quantize(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        scale: Sequence[float],
+        zero_point: Sequence[int],
+        axis: int | None = None,
+    ) -> None: ...
+    def dequantize(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        scale: Sequence[float],
+        zero_point: Sequence[int],
+        axis: int | None = None,
+    ) -> None: ...
+    def requantize(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        scale: Sequence[float],
+        zero_point: Sequence[int],
+        axis: int | None = None,
+    ) -> None: ...
+    def dynamic_quantize(self, name: str, x: Tensor, out: Tensor, scale: Tensor, zero_point: Tensor) -> None: ...
+    def lookup(self, name: str, x: Tensor, out: Tensor, table: _Int8Array) -> None: ...
+    def qbinary(
+        self,
+        name: str,
+        function: str,
+        a: Tensor,
+        b: Tensor,
+        out: Tensor,
+        a_map: _Quantization,
+        b_map: _Quantization,
+        out_map: _Quantization,
+    ) -> None: ...
+    def qglobal_average(
+        self, name: str, x: Tensor, out: Tensor, x_map: _Quantization, out_map: _Quantization
+    ) -> None: ...
+    def resize(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        mode: str,
+        coordinates: str = "half_pixel",
+        rounding: str = "round_prefer_floor",
+        cubic_a: float = -0.75,
+        exclude_outside: bool = False,
+        extrapolation: float = 0.0,
+        scales: Sequence[float] = ...,
+        roi_start: Sequence[float] = ...,
+        roi_end: Sequence[float] = ...,
     ) -> None: ...

@@ -18,6 +18,11 @@ class Error : public std::runtime_error {
         where_(std::move(where)),
         reason_(std::move(reason)) {}
 
+  /// The same error of a part of `whole`: its place becomes the whole, and its reason says which part.
+  Error within(const std::string& whole) const {
+    return {kind_, whole, where_.empty() ? reason_ : where_ + ": " + reason_};
+  }
+
   ErrorKind kind() const noexcept { return kind_; }
   const std::string& where() const noexcept { return where_; }
   const std::string& reason() const noexcept { return reason_; }

@@ -90,8 +90,7 @@ class Plan {
     try {
       append(name, make());
     } catch (const Error& error) {
-      throw Error(error.kind(), name,
-                  error.where().empty() ? error.reason() : error.where() + ": " + error.reason());
+      throw error.within(name);
     }
   }
 
@@ -130,6 +129,7 @@ class Plan {
   };
 
   void append(const std::string& name, StepPtr step);
+  static void run_step(const NamedStep& named, const Frame& frame);
   void require_within(const Operand& operand) const;
   void require_separate(const Step& step) const;
 

@@ -44,12 +44,15 @@ std::size_t checked_extent(std::int64_t value, std::int64_t least, const char* n
   return static_cast<std::size_t>(value);
 }
 
-/// Windows start at every stride; with ceil_mode one more may start if it is not in the padding behind.
+/// The windows that fit; with ceil_mode one more may begin where elements are left over, if it does not begin
+/// in the padding behind.
 void require_windows(const PoolAxis& axis) {
-  const std::size_t covered = (axis.kernel - 1) * axis.dilation + 1,
-                    padded = axis.in + axis.before + axis.after;
+  const std::size_t covered = (axis.kernel - 1) * axis.dilation + 1;
+  const std::size_t padded = axis.in + axis.before + axis.after;
   const std::size_t floor = padded < covered ? 0 : (padded - covered) / axis.stride + 1;
-  const bool one_more = axis.out == floor + 1 && (axis.out - 1) * axis.stride < axis.in + axis.before;
+  const bool left_over =
+      padded < covered ? covered - padded < axis.stride : (padded - covered) % axis.stride != 0;
+  const bool one_more = left_over && axis.out == floor + 1 && floor * axis.stride < axis.in + axis.before;
   if (axis.out == floor || one_more) return;
   throw Error(ErrorKind::shape, "out",
               "has extent " + std::to_string(axis.out) + " where the windows give " + std::to_string(floor));

@@ -53,6 +53,15 @@ class StridedLoops {
     lines_ = line_.extent == 0 ? 0 : total_ / line_.extent;
   }
 
+  /// A nest whose lines are single elements, in the order of `loops`.
+  static StridedLoops of_single_elements(const std::vector<Loop>& loops) {
+    StridedLoops nest;
+    nest.loops_ = loops;
+    for (const Loop& loop : loops) nest.total_ *= loop.extent;
+    nest.lines_ = nest.total_;
+    return nest;
+  }
+
   const Loop& line() const { return line_; }
   std::size_t lines() const { return lines_; }
   std::size_t total() const { return total_; }

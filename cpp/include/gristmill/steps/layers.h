@@ -10,10 +10,12 @@
 /// Layers with packed weights, which any number of plans may share. They run at their weights' level.
 namespace gristmill {
 
-/// What a layer reads besides its weights. `residual` is null unless the stage adds one.
+/// What a layer reads besides its weights. `residual` is null unless the stage adds one. A zero point that is
+/// only known when the plan runs is a tensor of one element of x's type.
 struct LayerInput {
   Tensor x;
   std::int32_t zero_point = 0;
+  const Tensor* zero_point_tensor = nullptr;
   const Tensor* residual = nullptr;
 };
 
