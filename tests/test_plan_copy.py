@@ -174,8 +174,8 @@ def test_gather_takes_along_an_axis(dtype: str, index_dtype: str, shape: tuple[i
         indices = np.asarray(rng.integers(-5, 5, count), index_dtype)
         expected = np.take(x, indices, axis)
 
-        def add(plan: Plan, *tensors: Tensor) -> None:
-            plan.gather("gather", *tensors, axis=axis)
+        def add(plan: Plan, source: Tensor, at: Tensor, out: Tensor) -> None:
+            plan.gather("gather", source, at, out, axis)
 
         (y,) = run_step(add, [x, indices], [(dtype, expected.shape)], threads=2)
         np.testing.assert_array_equal(y, expected)

@@ -182,8 +182,8 @@ _BROADCASTS = [
 def binary(function: str, a: Array, b: Array, dtype: str | None = None, threads: int = 1, **clamp: float) -> Array:
     shape = np.broadcast_shapes(a.shape, b.shape)
 
-    def add(plan: Plan, *tensors: Tensor) -> None:
-        plan.binary("f", function, *tensors, **clamp)
+    def add(plan: Plan, left: Tensor, right: Tensor, out: Tensor) -> None:
+        plan.binary("f", function, left, right, out, **clamp)
 
     return run_step(add, [a, b], [(dtype or str(a.dtype), shape)], threads)[0]
 
@@ -278,8 +278,8 @@ def test_select(dtype: str) -> None:
         condition, a, b = (random_array(rng, d, s) for d, s in zip(("bool", dtype, dtype), shapes, strict=True))
         expected = np.where(condition, a, b)
 
-        def add(plan: Plan, *tensors: Tensor) -> None:
-            plan.select("select", *tensors)
+        def add(plan: Plan, where: Tensor, left: Tensor, right: Tensor, out: Tensor) -> None:
+            plan.select("select", where, left, right, out)
 
         np.testing.assert_array_equal(run_step(add, [condition, a, b], [(dtype, expected.shape)])[0], expected)
 

@@ -51,6 +51,13 @@ class Window:
         )
 
 
+def planes_at(x: Array, place: Sequence[int]) -> Array:
+    """One place of all planes, as a view."""
+    for index in place:
+        x = x[:, :, index]
+    return x
+
+
 def pooled(x: Array, window: Window, kind: str, count_include_pad: bool = False) -> Array:
     """The definition, one output after the other."""
     out = np.zeros(window.out_shape(x.shape), np.float64)
@@ -66,13 +73,13 @@ def pooled(x: Array, window: Window, kind: str, count_include_pad: bool = False)
             padded = all(p < n + e for p, n, e in zip(place, sizes, window.end, strict=True))
             counted += inside or (count_include_pad and padded)
             if inside:
-                values.append(x[(slice(None), slice(None), *place)].astype(np.float64))
+                values.append(planes_at(x, place).astype(np.float64))
         if kind == "max":
             least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
             result = np.max(values, axis=0) if values else np.full(x.shape[:2], least)
         else:
             result = np.sum(values, axis=0) / counted if counted else np.full(x.shape[:2], np.nan)
-        out[(slice(None), slice(None), *at)] = result
+        planes_at(out, at)[...] = result
     return out.astype(x.dtype)
 
 
@@ -145,9 +152,7 @@ def test_nan_and_infinities() -> None:
     x = np.array([[[1, np.nan, 3, -np.inf, -np.inf, -np.inf, np.inf, 2]]], np.float32)
     y = pool(x, Window([3]), "max")
     np.testing.assert_array_equal(y, [[[np.nan, np.nan, 3, -np.inf, np.inf, np.inf]]])
-    np.testing.assert_array_equal(
-        np.isnan(pool(x, Window([3]), "average")), [[[True, True, False, False, True, True]]]
-    )
+    np.testing.assert_array_equal(np.isnan(pool(x, Window([3]), "average")), [[[True, True, False, False, True, True]]])
 
 
 _BAD: dict[str, tuple[type[Exception], str, str, tuple[int, ...], tuple[int, ...], Window]] = {

@@ -143,24 +143,21 @@ def test_softmax_of_extremes() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "int64", "uint8", "int8"])
-def test_argmax(dtype: str) -> None:
+@pytest.mark.parametrize("greatest", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_argmax(dtype: str, greatest: bool, last: bool) -> None:
     x = np.asarray(np.random.default_rng(4).integers(0, 6, (3, 40, 5)), dtype)
+    pick = np.argmax if greatest else np.argmin
     for axis in (0, 1, -1):
         for keep in (False, True):
-            for greatest in (True, False):
-                for last in (True, False):
-                    pick = np.argmax if greatest else np.argmin
-                    extent = x.shape[axis]
-                    expected = extent - 1 - pick(np.flip(x, axis), axis) if last else pick(x, axis)
-                    expected = np.expand_dims(expected, axis) if keep else expected
+            expected = x.shape[axis] - 1 - pick(np.flip(x, axis), axis) if last else pick(x, axis)
+            expected = np.expand_dims(expected, axis) if keep else expected
 
-                    def add(
-                        plan: Plan, *tensors: Tensor, axis: int = axis, how: tuple[bool, bool] = (greatest, last)
-                    ) -> None:
-                        plan.argmax("a", *tensors, axis, *how)
+            def add(plan: Plan, source: Tensor, out: Tensor, axis: int = axis) -> None:
+                plan.argmax("a", source, out, axis, greatest, last)
 
-                    (y,) = run_step(add, [x], [("int64", expected.shape)], threads=2)
-                    np.testing.assert_array_equal(y, expected)
+            (y,) = run_step(add, [x], [("int64", expected.shape)], threads=2)
+            np.testing.assert_array_equal(y, expected)
 
 
 def test_argmax_finds_the_first_nan() -> None:
@@ -195,8 +192,8 @@ def test_topk(dtype: str, greatest: bool) -> None:
         for k in (0, 1, x.shape[axis]):
             values, indices = top_k(x, k, axis, greatest)
 
-            def add(plan: Plan, *tensors: Tensor, axis: int = axis) -> None:
-                plan.topk("t", *tensors, axis, greatest)
+            def add(plan: Plan, source: Tensor, out: Tensor, indices: Tensor, axis: int = axis) -> None:
+                plan.topk("t", source, out, indices, axis, greatest)
 
             outputs = [(dtype, values.shape), ("int64", values.shape)]
             for threads in (1, 2):
@@ -238,8 +235,8 @@ def test_instance_norm() -> None:
         per_channel = (-1, *[1] * (len(shape) - 2))
         expected = (wide - mean) / np.sqrt(var + 1e-5) * scale.reshape(per_channel) + bias.reshape(per_channel)
 
-        def add(plan: Plan, *tensors: Tensor) -> None:
-            plan.instance_norm("n", *tensors, 1e-5)
+        def add(plan: Plan, source: Tensor, factor: Tensor, shift: Tensor, out: Tensor) -> None:
+            plan.instance_norm("n", source, factor, shift, out, 1e-5)
 
         for threads in (1, 2):
             (y,) = run_step(add, [x, scale, bias], [("float32", shape)], threads)
@@ -266,8 +263,8 @@ def test_matmul(left: tuple[int, ...], right: tuple[int, ...], types: tuple[str,
     expected = (a.astype(np.float64) - za) @ (b.astype(np.float64) - zb)
     bound = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)) * left[-1] * 2**-23
 
-    def add(plan: Plan, *tensors: Tensor) -> None:
-        plan.matmul("m", *tensors, a_zero_point=za, b_zero_point=zb)
+    def add(plan: Plan, left: Tensor, right: Tensor, out: Tensor) -> None:
+        plan.matmul("m", left, right, out, za, zb)
 
     for threads in (1, 3):
         (y,) = run_step(add, [a, b], [("float32" if real else "int32", expected.shape)], threads)
