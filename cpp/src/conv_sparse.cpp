@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "checked_size.h"
 #include "conv_tiles.h"
 #include "sparse_weights.h"
 
@@ -23,7 +24,7 @@ class SparseWeightKernel final : public WeightKernel {
             kPanelBytes};
   }
 
-  std::size_t most_parts() const override { return weights_.rows(); }
+  std::size_t most_parts() const override { return ceil_div(weights_.rows(), kRowChunk); }
 
   std::size_t part_start(std::size_t group, std::size_t part, std::size_t parts) const override {
     return weights_.part_start(group, part, parts);

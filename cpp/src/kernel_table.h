@@ -8,6 +8,7 @@
 #include "quantize_kernels.h"
 #include "sparse_kernels.h"
 #include "transpose_kernels.h"
+#include "window_kernels.h"
 
 /// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
 /// files.
@@ -31,6 +32,7 @@ struct KernelTable {
   SparseKernels sparse;
   ElementwiseKernels elementwise;
   TransposeKernels transpose;
+  WindowKernels window;
 };
 
 }  // namespace gristmill

@@ -167,9 +167,13 @@ PackedLinear::PackedLinear(const LinearWeights<float>& weights, Isa isa)
     : isa_(isa),
       packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
 PackedLinear::PackedLinear(const CsrMatrix<std::int8_t>& weights, SparseKind kind, Isa isa)
-    : isa_(isa), sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))) {}
+    : isa_(isa),
+      sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))),
+      windows_(std::make_unique<const PackedWindows>(pack_windows(weights, kernel_table(isa).window.s8))) {}
 PackedLinear::PackedLinear(const CsrMatrix<float>& weights, SparseKind kind, Isa isa)
-    : isa_(isa), sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))) {}
+    : isa_(isa),
+      sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))),
+      windows_(std::make_unique<const PackedWindows>(pack_windows(weights, kernel_table(isa).window.f32))) {}
 PackedLinear::~PackedLinear() = default;
 PackedLinear::PackedLinear(PackedLinear&&) noexcept = default;
 PackedLinear& PackedLinear::operator=(PackedLinear&&) noexcept = default;
@@ -180,7 +184,9 @@ std::optional<SparseKind> PackedLinear::sparse_kind() const {
 bool PackedLinear::is_f32() const { return sparse_ ? sparse_->is_f32() : packed_->is_f32(); }
 std::size_t PackedLinear::out_channels() const { return sparse_ ? sparse_->channels() : packed_->rows(); }
 std::size_t PackedLinear::in_channels() const { return sparse_ ? sparse_->k() : packed_->source_k(); }
-std::size_t PackedLinear::bytes() const { return sparse_ ? sparse_->bytes() : packed_->bytes(); }
+std::size_t PackedLinear::bytes() const {
+  return sparse_ ? sparse_->bytes() + windows_->bytes() : packed_->bytes();
+}
 std::size_t PackedLinear::executed_macs() const {
   if (sparse_) return sparse_->executed_macs();
   return round_up(packed_->rows(), packed_->block()) * packed_->padded_k();
@@ -193,8 +199,8 @@ void linear(const PackedLinear& weights, const LinearInput& input, const OutputS
             const void* residual, void* out, int threads, Workspace& workspace) {
   require_input(weights, input, stage, residual);
   if (weights.is_sparse())
-    return linear_sparse({weights.sparse(), input, stage, residual, out, threads, workspace.buffers(),
-                          kernel_table(weights.isa())});
+    return linear_sparse({weights.sparse(), weights.windows(), input, stage, residual, out, threads,
+                          workspace.buffers(), kernel_table(weights.isa())});
   const PackedWeights& packed = weights.packed();
   const KernelTable& kernels = kernel_table(weights.isa());
   const bool f32 = packed.is_f32();

@@ -17,11 +17,12 @@ struct LanePasses {
   std::size_t lane_block, panel_bytes;
   std::size_t blocks = 1, parts = 1;  // of a pass, and of the weights
   std::size_t first = 0;              // row of this pass
+  std::size_t end = 0;                // of the rows that run in passes
 
   std::size_t channels() const { return call.weights.channels(); }
   std::size_t out_element() const { return element_size(call.stage.output()); }
   std::size_t block_lanes(std::size_t block) const {
-    return std::min(lane_block, call.input.rows - first - block * lane_block);
+    return std::min(lane_block, end - first - block * lane_block);
   }
   /// Where block `block` of this pass is stored before it is transposed.
   std::byte* stored(std::size_t block) const {
@@ -101,7 +102,7 @@ void unload(const LanePasses& passes, std::size_t block, std::size_t channel, st
 void run_pass(const LanePasses& passes) {
   constexpr std::size_t kUnloaded = 128;  // channels of a task
   const SparseLinearCall& call = passes.call;
-  const std::size_t left = ceil_div(call.input.rows - passes.first, passes.lane_block);
+  const std::size_t left = ceil_div(passes.end - passes.first, passes.lane_block);
   const std::size_t blocks = std::min(passes.blocks, left), chunks = ceil_div(passes.channels(), kUnloaded);
   for_each_task(call.buffers, blocks * passes.parts, call.threads,
                 [&](WorkerScratch& scratch, std::size_t task) {
@@ -113,25 +114,91 @@ void run_pass(const LanePasses& passes) {
   });
 }
 
+void run_passes(LanePasses& passes) {
+  const SparseLinearCall& call = passes.call;
+  const std::size_t channels = passes.channels(), blocks = ceil_div(passes.end, passes.lane_block);
+  const std::size_t chunks = ceil_div(channels, kRowChunk);
+  const std::size_t threads = worker_count(blocks * chunks, call.threads);
+  passes.blocks = threads == 1 ? 1 : std::min(blocks, 2 * threads);
+  passes.parts = threads == 1 ? 1 : std::min(ceil_div(2 * threads, passes.blocks), chunks);
+  call.buffers.staged.reserve(passes.blocks * channels * passes.lane_block * passes.out_element());
+  for (; passes.first < passes.end; passes.first += passes.blocks * passes.lane_block) run_pass(passes);
+}
+
+/// Copies the rows from `first` on to where whole windows of them can be read.
+void copy_inputs(const SparseLinearCall& call, const ActivationForm& form, std::size_t first,
+                 std::size_t stride) {
+  const LinearInput& input = call.input;
+  const std::size_t bytes = input.k * element_size(input.type);
+  const std::size_t stride_bytes = stride * element_size(input.type);
+  const auto* x = static_cast<const std::uint8_t*>(input.data) + first * bytes;
+  auto* to = static_cast<std::uint8_t*>(
+      call.buffers.staged.reserve(std::max<std::size_t>((input.rows - first) * stride_bytes, 1)));
+  for (std::size_t row = first; row < input.rows; ++row, x += bytes, to += stride_bytes) {
+    if (form.flip == 0)
+      std::memcpy(to, x, bytes);
+    else
+      std::transform(x, x + bytes, to,
+                     [&](std::uint8_t v) { return static_cast<std::uint8_t>(v ^ form.flip); });
+    std::memset(to + bytes, 0, stride_bytes - bytes);
+  }
+}
+
+/// Runs the rows from `first` on, a few at a time, in tasks of some groups of weights.
+void run_windows(const SparseLinearCall& call, const ActivationForm& form, std::size_t first) {
+  const PackedWindows& windows = call.windows;
+  const std::size_t stride = round_up(windows.padded_columns(), 64), rows = call.input.rows - first;
+  copy_inputs(call, form, first, stride);
+  const bool f32 = call.weights.is_f32();
+  const EpilogueF32 epilogue_f32 = f32 ? call.stage.kernel_f32(0) : EpilogueF32{};
+  const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : call.stage.kernel_s8(call.buffers.folded_bias, 0);
+  constexpr std::size_t kTaskSteps = 512;
+  const std::size_t parts = std::clamp<std::size_t>(
+      std::min(windows.base.size() / kTaskSteps, 4 * worker_count(windows.groups(), call.threads)), 1,
+      windows.groups());
+  const std::size_t batches = ceil_div(rows, kMostInputs), element = element_size(call.stage.output());
+  for_each_task(call.buffers, batches * parts, call.threads, [&](WorkerScratch&, std::size_t task) {
+    const std::size_t part = task / batches, input = task % batches * kMostInputs;
+    WindowJob job{};
+    job.entries = windows.entries.data();
+    job.base = windows.base.data();
+    job.start = windows.start.data();
+    job.first_group = windows.groups() * part / parts;
+    job.last_group = windows.groups() * (part + 1) / parts;
+    job.weight_rows = windows.rows;
+    job.x = call.buffers.staged.data<std::byte>() + input * stride * element_size(call.input.type);
+    job.inputs = std::min(kMostInputs, rows - input);
+    job.x_stride = stride;
+    job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
+    const std::size_t offset = (first + input) * windows.rows;
+    job.out = static_cast<std::byte*>(call.out) + offset * element;
+    job.out_stride = windows.rows;
+    windows.format->multiply(job);
+    if (!call.stage.has_passes()) return;
+    const std::size_t channel = job.first_group * windows.format->rows;
+    const std::size_t end = std::min(job.last_group * windows.format->rows, windows.rows);
+    call.stage.finish({call.out, call.residual, offset + channel, job.inputs, end - channel, windows.rows},
+                      call.kernels);
+  });
+}
+
 }  // namespace
 
 void linear_sparse(const SparseLinearCall& call) {
   const SparseWeights& weights = call.weights;
-  const SparseFormat& format = weights.format();
+  const std::size_t lane_block = weights.format().lane_block, rows = call.input.rows;
   const std::size_t padded_k = weights.kind() == SparseKind::blocks ? round_up(weights.k(), 4) : weights.k();
-  LanePasses passes{call, activation_form(call.input.type, call.input.zero_point, 0), format.lane_block,
-                    format.lane_block * padded_k * element_size(call.input.type)};
+  LanePasses passes{call, activation_form(call.input.type, call.input.zero_point, 0), lane_block,
+                    lane_block * padded_k * element_size(call.input.type)};
   if (!weights.is_f32()) {
     call.buffers.folded_bias.resize(weights.channels());
     call.stage.fold_bias(weights.sums(), passes.form.zero_point, call.buffers.folded_bias);
   }
-  if (call.input.rows == 0 || weights.channels() == 0) return;
-  const std::size_t blocks = ceil_div(call.input.rows, format.lane_block);
-  const std::size_t threads = worker_count(blocks * weights.channels(), call.threads);
-  passes.blocks = threads == 1 ? 1 : std::min(blocks, 2 * threads);
-  passes.parts = threads == 1 ? 1 : std::min(ceil_div(2 * threads, passes.blocks), weights.channels());
-  call.buffers.staged.reserve(passes.blocks * weights.channels() * format.lane_block * passes.out_element());
-  for (; passes.first < call.input.rows; passes.first += passes.blocks * format.lane_block) run_pass(passes);
+  if (rows == 0 || weights.channels() == 0) return;
+  const std::size_t left = rows % lane_block;
+  passes.end = left <= call.windows.format->most_inputs ? rows - left : rows;
+  if (passes.end > 0) run_passes(passes);
+  if (passes.end < rows) run_windows(call, passes.form, passes.end);
 }
 
 }  // namespace gristmill

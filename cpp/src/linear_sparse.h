@@ -2,6 +2,7 @@
 
 #include "gristmill/linear.h"
 #include "kernel_table.h"
+#include "packed_windows.h"
 #include "sparse_weights.h"
 #include "workspace_buffers.h"
 
@@ -10,6 +11,7 @@ namespace gristmill {
 /// One call of linear() with sparse weights, checked.
 struct SparseLinearCall {
   const SparseWeights& weights;
+  const PackedWindows& windows;
   const LinearInput& input;
   const OutputStage& stage;
   const void* residual;

@@ -65,7 +65,7 @@ void append_quads(std::vector<Weight> weights, const SparseFormat& format, std::
   for (std::size_t i = 0; i < weights.size(); i += 4) {
     SparseQuad quad;
     for (std::size_t j = 0; j < 4; ++j) {
-      quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block);
+      quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block / kOffsetUnit);
       quad.weight[j] = weights[i + j].weight;
     }
     quads.push_back(quad);
@@ -87,7 +87,7 @@ void append_blocks(const std::vector<Weight>& weights, const SparseFormat& forma
                    std::vector<SparseBlock>& blocks) {
   for (std::size_t i = 0; i < weights.size();) {
     const std::uint32_t group = weights[i].column / 4;
-    SparseBlock block{static_cast<std::uint16_t>(group * 4 * format.lane_block), {}};
+    SparseBlock block{static_cast<std::uint16_t>(group * 4 * format.lane_block / kOffsetUnit), {}};
     for (; i < weights.size() && weights[i].column / 4 == group; ++i)
       block.weight[weights[i].column % 4] = weights[i].weight;
     append_block(block, format, blocks);
@@ -100,13 +100,22 @@ void append_singles(const std::vector<Nonzero<float>>& weights, const SparseForm
     singles.push_back({w.column * static_cast<std::uint32_t>(format.lane_block), w.weight});
 }
 
-std::vector<std::uint32_t> rows_by_falling_length(std::span<const std::int64_t> indptr) {
-  std::vector<std::uint32_t> order(indptr.size() - 1);
-  std::iota(order.begin(), order.end(), 0u);
-  std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) {
-    return indptr[a + 1] - indptr[a] > indptr[b + 1] - indptr[b];
-  });
-  return order;
+/// Orders rows by falling length.
+template <class Length>
+void sort_rows(std::span<std::uint32_t> rows, const Length& length) {
+  std::ranges::stable_sort(rows, [&](std::uint32_t a, std::uint32_t b) { return length(a) > length(b); });
+}
+
+/// Columns of a K block: as many as fit the first-level cache, or more where rows would have so few nonzeros
+/// in them that starting on a row costs more than a slower cache. All blocks are about equal.
+std::size_t k_block_of(const SparseFormat& format, std::size_t columns, std::size_t rows,
+                       std::size_t nonzeros) {
+  constexpr std::size_t kLeastNonzeros = 32;
+  const std::size_t addressable = std::numeric_limits<std::uint16_t>::max() / format.lane_block * kOffsetUnit;
+  const std::size_t wanted = kLeastNonzeros * rows * columns / std::max<std::size_t>(nonzeros, 1);
+  const std::size_t most = std::min(addressable, std::clamp(wanted, format.k_block, 4 * format.k_block));
+  const std::size_t blocks = std::max<std::size_t>(1, (columns + most - 1) / most);
+  return std::max<std::size_t>(4, (columns + 4 * blocks - 1) / (4 * blocks) * 4);
 }
 
 template <class T, class Entry, class Append>
@@ -118,18 +127,27 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   packed.kind = kind;
   packed.rows = weights.rows();
   packed.columns = weights.columns();
-  packed.k_block = format.k_block;
-  packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + format.k_block - 1) / format.k_block);
-  packed.row_order = rows_by_falling_length(weights.indptr());
+  packed.k_block = k_block_of(format, weights.columns(), weights.rows(), weights.entry_count());
+  packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + packed.k_block - 1) / packed.k_block);
+  std::vector<std::uint32_t> order(packed.rows);
+  std::iota(order.begin(), order.end(), 0u);
+  sort_rows(order, [&](std::uint32_t row) { return weights.row_indices(row).size(); });
   std::vector<Entry> entries;
   for (std::size_t block = 0; block < packed.k_blocks; ++block) {
-    const std::size_t begin = block * format.k_block,
-                      end = std::min(begin + format.k_block, weights.columns());
-    for (const std::uint32_t row : packed.row_order) {
+    const std::size_t begin = block * packed.k_block,
+                      end = std::min(begin + packed.k_block, weights.columns());
+    std::vector<std::vector<Entry>> rows(packed.rows);
+    for (std::size_t row = 0; row < packed.rows; ++row)
+      append(nonzeros_between(weights, row, begin, end), format, rows[row]);
+    for (std::size_t first = 0; first < packed.rows; first += kRowChunk)
+      sort_rows(std::span(order).subspan(first, std::min(kRowChunk, packed.rows - first)),
+                [&](std::uint32_t row) { return rows[row].size(); });
+    for (const std::uint32_t row : order) {
       packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
-      append(nonzeros_between(weights, row, begin, end), format, entries);
+      entries.insert(entries.end(), rows[row].begin(), rows[row].end());
     }
     packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
+    packed.row_order.insert(packed.row_order.end(), order.begin(), order.end());
   }
   packed.entries.resize(entries.size() * sizeof(Entry));
   if (!entries.empty()) std::memcpy(packed.entries.data(), entries.data(), packed.entries.size());

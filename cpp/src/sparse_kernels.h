@@ -9,7 +9,8 @@
 /// kernels.
 ///
 /// Three formats, each a stream of entries per row. An entry names its panel rows (K) by their distance from
-/// the first one of the K block, in elements of the panel; 16 bits hold it, for a K block's panel is small:
+/// the first one of the K block: in units of eight elements of the panel, which processors scale for nothing,
+/// where 16 bits hold it.
 ///
 ///     quads     any four nonzeros of a row      planar panel [K][lanes] u8      4 x (u16, s8) = 12 bytes
 ///     blocks    four consecutive, aligned K     quad panel [K/4][lanes][4] u8   u16 + 4 x s8  =  6 bytes
@@ -19,11 +20,15 @@
 /// which costs eight shuffles per four multiply-adds and leaves nothing zero-filled but the last quad of a
 /// row. A block finds its operand interleaved already, by the packer.
 ///
-/// K is cut into blocks so that the panel rows of one block stay in the first-level cache while all rows of
-/// the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order of
-/// falling length (row_order), because a loop whose trip count changes with every row is mispredicted with
-/// every row.
+/// K may be cut into blocks so that the panel rows of one block stay in the first-level cache while all rows
+/// of the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order
+/// of falling length (row_order), because a loop whose trip count changes with every row is mispredicted with
+/// every row. They are so in every K block, but only within chunks: executed rows [64 i, 64 i + 64) are the
+/// same ones in all K blocks, so that chunks can be given to different threads.
 namespace gristmill {
+
+inline constexpr std::size_t kOffsetUnit = 8;
+inline constexpr std::size_t kRowChunk = 64;
 
 struct SparseQuad {
   std::uint16_t offset[4];
@@ -36,7 +41,7 @@ struct SparseBlock {
 };
 
 struct SparseSingle {
-  std::uint32_t offset;
+  std::uint32_t offset;  ///< in elements
   float weight;
 };
 
@@ -44,13 +49,13 @@ struct SparseSingle {
 struct SparseJob {
   const void* entries;
   const std::uint32_t* entry_start;  ///< [k_blocks][rows + 1]: where the entries of each executed row begin
-  const std::uint32_t* row_order;    ///< [rows]: the output channel of each executed row
+  const std::uint32_t* row_order;    ///< [k_blocks][rows]: the output channel of each executed row
   std::size_t rows, k_blocks;
   std::size_t k_block;              ///< panel rows per K block
-  std::size_t first_row, last_row;  ///< half-open
+  std::size_t first_row, last_row;  ///< executed rows, whole chunks
   const void* panel;
   std::size_t lanes;       ///< valid lanes; the panel has the format's full lane block
-  void* accumulators;      ///< scratch [rows][sum_bytes], aligned to 64; unused when k_blocks is 1
+  void* accumulators;      ///< scratch [channels][sum_bytes], aligned to 64; unused when k_blocks is 1
   const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
   void* out;               ///< element (channel 0, lane 0)
   std::size_t out_stride;  ///< elements from one channel of the output to the next
@@ -59,7 +64,7 @@ struct SparseJob {
 /// How one format runs at one level.
 struct SparseFormat {
   std::size_t lane_block;
-  /// Panel rows per K block, a multiple of 4; times lane_block at most 65536.
+  /// Panel rows that fit the first-level cache, a multiple of 4.
   std::size_t k_block;
   /// Accumulators of one row over one lane block.
   std::size_t sum_bytes;

@@ -1,5 +1,8 @@
 #include "sparse_weights.h"
 
+#include <algorithm>
+
+#include "checked_size.h"
 #include "gristmill/error.h"
 
 namespace gristmill {
@@ -87,7 +90,7 @@ std::size_t SparseWeights::part_start(std::size_t group, std::size_t part, std::
     const std::size_t middle = (low + high) / 2;
     work_before(packed, middle) < wanted ? low = middle + 1 : high = middle;
   }
-  return low;
+  return std::min(round_up(low, kRowChunk), packed.rows);
 }
 
 }  // namespace gristmill

@@ -48,7 +48,7 @@ class SparseWeights {
   std::size_t executed_macs() const;  ///< of one lane
   const char* variant_name() const;
 
-  /// The first executed row of one of `parts` parts of about equal work.
+  /// The first executed row of one of `parts` parts of about equal work, which is the first of a chunk.
   std::size_t part_start(std::size_t group, std::size_t part, std::size_t parts) const;
 
  private:

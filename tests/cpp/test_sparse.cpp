@@ -177,7 +177,7 @@ TEST(sparse_pairs_are_safe_and_keep_every_weight) {
                       low = 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0));
             CHECK(high <= 32767 && low >= -32768);
             if (quads[e].weight[i] == 0) continue;
-            rebuilt[packed.row_order[r] * columns + block * 64 + quads[e].offset[i] / 32] =
+            rebuilt[packed.row_order[block * rows + r] * columns + block * packed.k_block + quads[e].offset[i] / 4] =
                 quads[e].weight[i];
           }
       }

@@ -19,11 +19,14 @@
 /// lanes that stay in the second-level cache. With one row it streams the weights once.
 ///
 /// Sparse weights run as in a convolution, with the rows of the batch in the lanes: blocks of rows are
-/// transposed into panels, and outputs are transposed back.
+/// transposed into panels, and outputs are transposed back. What is too few rows to fill the lanes of a panel
+/// runs by kernels of their own, which have the outputs in their lanes (window_kernels.h), so that the time
+/// never falls when a row is added.
 namespace gristmill {
 
 class PackedWeights;
 class SparseWeights;
+struct PackedWindows;
 
 /// A borrowed matrix of weights: w[m, k] is data[m * channel_step + k * k_step].
 template <class T>
@@ -62,11 +65,14 @@ class PackedLinear {
   /// The one of these that is_sparse() names.
   const PackedWeights& packed() const { return *packed_; }
   const SparseWeights& sparse() const { return *sparse_; }
+  /// Sparse weights once more, as kernels for few rows want them.
+  const PackedWindows& windows() const { return *windows_; }
 
  private:
   Isa isa_;
   std::unique_ptr<const PackedWeights> packed_;
   std::unique_ptr<const SparseWeights> sparse_;
+  std::unique_ptr<const PackedWindows> windows_;
 };
 
 /// Activations, contiguous [rows][k].

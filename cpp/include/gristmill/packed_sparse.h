@@ -16,13 +16,13 @@ struct SparseFormat;
 
 enum class SparseKind : std::uint8_t { quads, blocks, singles };
 
-/// Entries of every row, K block by K block, rows in order of falling length.
+/// Entries of every row, K block by K block, rows in the order in which they are executed.
 struct PackedSparse {
   SparseKind kind{};
   std::size_t rows = 0, columns = 0;
   std::size_t k_block = 0, k_blocks = 0;
   std::vector<std::uint32_t> entry_start;  ///< [k_blocks][rows + 1]
-  std::vector<std::uint32_t> row_order;    ///< [rows]
+  std::vector<std::uint32_t> row_order;    ///< [k_blocks][rows]
   std::vector<std::byte> entries;
 
   /// Entries over all rows.

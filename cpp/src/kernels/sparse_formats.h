@@ -51,8 +51,10 @@ struct Quads {
 
     template <int set>
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
-      const auto x0 = Level::load(panel + quad.offset[0]), x1 = Level::load(panel + quad.offset[1]);
-      const auto x2 = Level::load(panel + quad.offset[2]), x3 = Level::load(panel + quad.offset[3]);
+      const auto x0 = Level::load(panel + kOffsetUnit * quad.offset[0]),
+                 x1 = Level::load(panel + kOffsetUnit * quad.offset[1]);
+      const auto x2 = Level::load(panel + kOffsetUnit * quad.offset[2]),
+                 x3 = Level::load(panel + kOffsetUnit * quad.offset[3]);
       const auto low01 = Level::low8(x0, x1), low23 = Level::low8(x2, x3);
       const auto high01 = Level::high8(x0, x1), high23 = Level::high8(x2, x3);
       const auto w = Level::broadcast(quad.weight);
@@ -87,7 +89,7 @@ struct Blocks {
     template <int set>
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const auto w = Level::broadcast(block.weight);
-      const std::uint8_t* from = panel + block.offset;
+      const std::uint8_t* from = panel + kOffsetUnit * block.offset;
       unroll<4>([&](auto i) GRISTMILL_INLINE {
         sum[i] = Level::multiply_add(sum[i], Level::load(from + 4 * Level::kWidth * i), w);
       });

@@ -46,10 +46,11 @@ struct SparseRows {
     const auto* entries = static_cast<const Entry*>(job.entries);
     const auto* panel = static_cast<const Element*>(job.panel) + block * job.k_block * Format::kLaneBlock;
     const std::uint32_t* start = job.entry_start + block * (job.rows + 1);
+    const std::uint32_t* order = job.row_order + block * job.rows;
     auto* waiting = static_cast<Sum*>(job.accumulators);
     const typename Format::Finish finish(job);
     for (std::size_t row = job.first_row; row < job.last_row; ++row) {
-      Sum sum = first ? Sum{} : waiting[row];
+      Sum sum = first ? Sum{} : waiting[order[row]];
       const Entry* const end = entries + start[row + 1];
       const Entry* entry = entries + start[row];
       for (; end - entry >= 2; entry += 2) {
@@ -58,9 +59,9 @@ struct SparseRows {
       }
       if (entry != end) sum.template add<0>(entry[0], panel);
       if (last) {
-        finish.store(sum, job.row_order[row]);
+        finish.store(sum, order[row]);
       } else {
-        waiting[row] = sum;
+        waiting[order[row]] = sum;
       }
     }
   }

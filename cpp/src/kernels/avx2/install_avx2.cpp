@@ -11,6 +11,7 @@ void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
 void install_sparse_avx2(SparseKernels& slots);
 void install_transpose_avx2(TransposeKernels& slots);
+void install_window_avx2(WindowKernels& slots);
 
 void install_avx2(KernelTable& table) {
   install_calibrate_avx2(table.calibrate);
@@ -22,6 +23,7 @@ void install_avx2(KernelTable& table) {
   install_elementwise_avx2(table.elementwise);
   install_sparse_avx2(table.sparse);
   install_transpose_avx2(table.transpose);
+  install_window_avx2(table.window);
 }
 
 }  // namespace gristmill

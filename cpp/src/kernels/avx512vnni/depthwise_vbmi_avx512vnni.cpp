@@ -123,7 +123,10 @@ void gather_s8(const DepthwiseGatherJob& job) { job.shared ? convolve<true>(job)
 
 }  // namespace
 
+void install_window_vbmi_avx512vnni(WindowKernels& slots);
+
 void install_vbmi_avx512vnni(KernelTable& table) {
+  install_window_vbmi_avx512vnni(table.window);
   table.depthwise.gather_s8 = {kLanes, kVectors, gather_s8};
 }
 

@@ -9,6 +9,7 @@ void install_dense_avx512vnni(DenseKernels& slots);
 void install_dense_f32_avx512vnni(DenseKernels& slots);
 void install_depthwise_avx512vnni(DepthwiseKernels& slots);
 void install_sparse_avx512vnni(SparseKernels& slots);
+void install_window_avx512vnni(WindowKernels& slots);
 
 void install_avx512vnni(KernelTable& table) {
   install_calibrate_avx512vnni(table.calibrate);
@@ -18,6 +19,7 @@ void install_avx512vnni(KernelTable& table) {
   install_dense_f32_avx512vnni(table.dense);
   install_depthwise_avx512vnni(table.depthwise);
   install_sparse_avx512vnni(table.sparse);
+  install_window_avx512vnni(table.window);
 }
 
 }  // namespace gristmill

@@ -16,7 +16,7 @@ struct Avx512 {
   using OneChannel = OneChannelAvx512;
   using Simd = F32x16;
   static constexpr std::size_t kWidth = 16;
-  static constexpr std::size_t kByteRows = 384, kFloatRows = 128;
+  static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static Vector broadcast(const std::int8_t (&weight)[4]) {

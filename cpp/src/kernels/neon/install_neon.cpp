@@ -9,6 +9,7 @@ void install_dense_neon(DenseKernels& slots);
 void install_depthwise_neon(DepthwiseKernels& slots);
 void install_elementwise_neon(ElementwiseKernels& slots);
 void install_sparse_neon(SparseKernels& slots);
+void install_window_neon(WindowKernels& slots);
 
 void install_neon(KernelTable& table) {
   install_calibrate_neon(table.calibrate);
@@ -18,6 +19,7 @@ void install_neon(KernelTable& table) {
   install_depthwise_neon(table.depthwise);
   install_elementwise_neon(table.elementwise);
   install_sparse_neon(table.sparse);
+  install_window_neon(table.window);
 }
 
 }  // namespace gristmill

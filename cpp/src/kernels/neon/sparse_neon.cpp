@@ -32,7 +32,7 @@ struct Quads {
       const int16x4_t weights = vget_low_s16(load_weights(quad.weight));
       unroll<4>([&](auto i) GRISTMILL_INLINE {
         unroll<2>([&](auto v) GRISTMILL_INLINE {
-          const uint8x16_t x = vld1q_u8(panel + quad.offset[i] + 16 * v);
+          const uint8x16_t x = vld1q_u8(panel + kOffsetUnit * quad.offset[i] + 16 * v);
           const int16x8_t low = widen_low(x), high = widen_high(x);
           sum[4 * v] = vmlal_lane_s16(sum[4 * v], vget_low_s16(low), weights, i.value);
           sum[4 * v + 1] = vmlal_high_lane_s16(sum[4 * v + 1], low, weights, i.value);
@@ -67,7 +67,7 @@ struct Blocks {
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const int16x8_t weights = load_weights(block.weight);
       unroll<8>([&](auto v) GRISTMILL_INLINE {
-        const uint8x16_t x = vld1q_u8(panel + block.offset + 16 * v);
+        const uint8x16_t x = vld1q_u8(panel + kOffsetUnit * block.offset + 16 * v);
         sum[2 * v] = vpadalq_s16(sum[2 * v], vmulq_s16(widen_low(x), weights));
         sum[2 * v + 1] = vpadalq_s16(sum[2 * v + 1], vmulq_s16(widen_high(x), weights));
       });

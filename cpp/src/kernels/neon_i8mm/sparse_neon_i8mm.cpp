@@ -26,7 +26,8 @@ struct Quads {
       const int8x16_t weights = load_weights(quad.weight);
       unroll<2>([&](auto v) GRISTMILL_INLINE {
         uint8x16_t x[4];
-        unroll<4>([&](auto i) GRISTMILL_INLINE { x[i] = vld1q_u8(panel + quad.offset[i] + 16 * v); });
+        unroll<4>([&](auto i)
+                      GRISTMILL_INLINE { x[i] = vld1q_u8(panel + kOffsetUnit * quad.offset[i] + 16 * v); });
         add_zipped<4 * v.value>(vzip1q_u8(x[0], x[1]), vzip1q_u8(x[2], x[3]), weights);
         add_zipped<4 * v.value + 2>(vzip2q_u8(x[0], x[1]), vzip2q_u8(x[2], x[3]), weights);
       });
@@ -61,7 +62,7 @@ struct Blocks {
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const int8x16_t weights = load_weights(block.weight);
       unroll<8>([&](auto v) GRISTMILL_INLINE {
-        sum[v] = vusdotq_s32(sum[v], vld1q_u8(panel + block.offset + 16 * v), weights);
+        sum[v] = vusdotq_s32(sum[v], vld1q_u8(panel + kOffsetUnit * block.offset + 16 * v), weights);
       });
     }
   };

@@ -11,6 +11,7 @@ void install_depthwise_scalar(DepthwiseKernels& slots);
 void install_elementwise_scalar(ElementwiseKernels& slots);
 void install_sparse_scalar(SparseKernels& slots);
 void install_transpose_scalar(TransposeKernels& slots);
+void install_window_scalar(WindowKernels& slots);
 
 void install_scalar(KernelTable& table) {
   install_calibrate_scalar(table.calibrate);
@@ -22,6 +23,7 @@ void install_scalar(KernelTable& table) {
   install_elementwise_scalar(table.elementwise);
   install_sparse_scalar(table.sparse);
   install_transpose_scalar(table.transpose);
+  install_window_scalar(table.window);
 }
 
 }  // namespace gristmill

@@ -44,7 +44,8 @@ struct Quads {
     template <int set>
     void add(const SparseQuad& quad, const std::uint8_t* panel) {
       for (std::size_t i = 0; i < 4; ++i)
-        for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[quad.offset[i] + l] * quad.weight[i];
+        for (std::size_t l = 0; l < kLanes; ++l)
+          lane[l] += panel[kOffsetUnit * quad.offset[i] + l] * quad.weight[i];
     }
   };
 };
@@ -59,7 +60,8 @@ struct Blocks {
     template <int set>
     void add(const SparseBlock& block, const std::uint8_t* panel) {
       for (std::size_t l = 0; l < kLanes; ++l)
-        for (std::size_t i = 0; i < 4; ++i) lane[l] += panel[block.offset + l * 4 + i] * block.weight[i];
+        for (std::size_t i = 0; i < 4; ++i)
+          lane[l] += panel[kOffsetUnit * block.offset + l * 4 + i] * block.weight[i];
     }
   };
 };

@@ -1,0 +1,55 @@
+#include "epilogue_scalar.h"
+#include "kernels/window_rows.h"
+
+namespace gristmill {
+namespace {
+
+template <class X, class W, class T, std::size_t depth>
+struct Windows {
+  using Element = X;
+  using Weight = W;
+  static constexpr std::size_t kRows = 4, kDepth = depth, kWindow = 64, kStride = 16;
+
+  struct Sum {
+    T row[kRows];
+  };
+
+  static void add(Sum& sum, const X* window, const std::uint8_t* index, const W* weight) {
+    for (std::size_t i = 0; i < kRows * kDepth; ++i)
+      if (index[i] != kNoElement)
+        sum.row[i / kDepth] += static_cast<T>(window[index[i]]) * static_cast<T>(weight[i]);
+  }
+};
+
+struct WindowsS8 : Windows<std::uint8_t, std::int8_t, std::int32_t, 4> {
+  struct Finish {
+    const WindowJob& job;
+    explicit Finish(const WindowJob& of) : job(of) {}
+    void store(const Sum& a, const Sum& b, std::size_t row, std::size_t count, std::size_t at) const {
+      const auto& epilogue = *static_cast<const EpilogueS8*>(job.epilogue);
+      for (std::size_t i = 0; i < count; ++i)
+        store_s8(epilogue, row + i, a.row[i] + b.row[i], job.out, at + i);
+    }
+  };
+};
+
+struct WindowsF32 : Windows<float, float, float, 1> {
+  struct Finish {
+    const WindowJob& job;
+    explicit Finish(const WindowJob& of) : job(of) {}
+    void store(const Sum& a, const Sum& b, std::size_t row, std::size_t count, std::size_t at) const {
+      const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
+      for (std::size_t i = 0; i < count; ++i)
+        static_cast<float*>(job.out)[at + i] = finish_f32(epilogue, row + i, a.row[i] + b.row[i]);
+    }
+  };
+};
+
+}  // namespace
+
+void install_window_scalar(WindowKernels& slots) {
+  slots.s8 = window_format<WindowsS8>(false, 4);
+  slots.f32 = window_format<WindowsF32>(false, 4);
+}
+
+}  // namespace gristmill
