@@ -18,6 +18,7 @@
 ///     Activation      what the products need of activations: Activation(bytes).multiply_add(weights, sum)
 ///     kRowBlock                                rows of a block where channels are in rows; else it is 1
 ///     Blocks<axis>::kLaneVectors               lane blocks: kLaneVectors * kWidth lanes
+///     kMostSingles                             channels in rows: lanes that may ride along
 ///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums of a
 ///     tile kExcess         whether jobs may bring an excess of weights kOffset         whether sums start at
 ///     an offset that depends on the activations alone, and then lane_offsets, row_offset those of a lane
@@ -26,8 +27,8 @@
 /// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
 /// in the cache nearest to the core while the weights stream past it.
 ///
-/// A single last lane beyond whole vectors, as of a plane of 7 x 7, rides along with the last lane block: its
-/// sums are one vector with the rows in its elements.
+/// A few single lanes beyond whole vectors, as of planes of 7 x 7 or 14 x 14, ride along with the last lane
+/// block: the sums of each are one vector with the rows in its elements.
 ///
 /// Channels in lanes: tiles of kTileRows rows x one lane block, or of fewer rows and more lane blocks, for
 /// the activations are the broadcast operand and what is derived of them should serve many lanes; and a batch
@@ -51,8 +52,8 @@ struct Tile {
   void* out;
   std::size_t index, out_stride;  ///< in elements of `out`
   std::size_t rows, lanes;        ///< valid
-  const std::uint8_t* single;     ///< the lane that rides along, at lane `lanes`; null without
-  std::int32_t single_offset;
+  const std::uint8_t* single;     ///< the lanes that ride along, from lane `lanes` on; null without
+  const std::int32_t* single_offsets;
   DenseExcess excess;  ///< of the tile's row block
 };
 
@@ -82,12 +83,13 @@ class DenseS8 {
   explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
 
   void lanes_then_rows() const {
-    const bool single = job_.lanes > 1 && job_.lanes % kWidth == 1;
-    const std::size_t end = job_.lanes - (single ? 1 : 0);
+    const std::size_t rest = job_.lanes % kWidth;
+    const std::size_t singles = job_.lanes > kWidth && rest <= Level::kMostSingles ? rest : 0;
+    const std::size_t end = job_.lanes - singles;
     for (std::size_t lane = 0; lane < end; lane += kLaneBlock) {
       std::int32_t offsets[kLaneBlock], single_offsets[kLaneBlock] = {};
       if constexpr (Level::kOffset) Level::lane_offsets(lane_at(lane), groups_, offsets);
-      const bool last = single && lane + kLaneBlock >= end;
+      const bool last = singles != 0 && lane + kLaneBlock >= end;
       const std::size_t in_block = end % kLaneBlock;
       const std::uint8_t* block = lane_at(end - in_block);
       if constexpr (Level::kOffset) {
@@ -97,8 +99,8 @@ class DenseS8 {
         Tile tile = at(row, lane, kRowBlock, smaller(kLaneBlock, end - lane), offsets);
         if (last) {
           tile.single = block + in_block * 4;
-          tile.single_offset = single_offsets[in_block];
-          run_with_single<kBlockVectors>(tile);
+          tile.single_offsets = single_offsets + in_block;
+          run_with_singles<kBlockVectors, Level::kMostSingles>(tile, singles);
         } else {
           run<kRowBlock, kBlockVectors>(tile);
         }
@@ -160,7 +162,7 @@ class DenseS8 {
             smaller(rows, job_.rows - row),
             smaller(lanes, job_.lanes - lane),
             nullptr,
-            0,
+            nullptr,
             axis == ChannelAxis::rows && job_.excess.start != nullptr ? excess_of(row / kRowBlock)
                                                                       : DenseExcess{}};
   }
@@ -187,26 +189,34 @@ class DenseS8 {
       constexpr int kFewer = V > kBlockVectors ? V - kBlockVectors : V - 1;
       if (tile.lanes <= kFewer * kWidth) return run_lanes<R, kFewer>(tile);
     }
-    multiply_tile<R, V, false>(tile);
+    multiply_tile<R, V, 0>(tile);
   }
 
-  template <int V>
-  static void run_with_single(const Tile& tile) {
-    if constexpr (V > 1) {
-      if (tile.lanes <= (V - 1) * kWidth) return run_with_single<V - 1>(tile);
+  template <int V, int S>
+  static void run_with_singles(const Tile& tile, std::size_t singles) {
+    if constexpr (S > 1) {
+      if (singles < S) return run_with_singles<V, S - 1>(tile, singles);
     }
-    multiply_tile<kRowBlock, V, true>(tile);
+    if constexpr (V > 1) {
+      if (tile.lanes <= (V - 1) * kWidth) return run_with_singles<V - 1, S>(tile, singles);
+    }
+    multiply_tile<kRowBlock, V, S>(tile);
   }
 
-  template <int R, int V, bool with_single>
+  /// S lanes ride along.
+  template <int R, int V, int S>
   [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
     Vector sum[R][V];
     start<R, V>(tile, sum);
-    Vector single;
-    if constexpr (with_single) single = Level::load_all(&tile.single_offset);
-    accumulate<R, V, with_single>(tile, sum, single);
+    Vector single[S + 1];
+    unroll<S>([&](auto s) GRISTMILL_INLINE { single[s] = Level::load_all(tile.single_offsets + s); });
+    accumulate<R, V, S>(tile, sum, single);
     store<R, V>(tile, sum);
-    if constexpr (with_single) store_single(tile, single);
+    if constexpr (S > 0) {
+      Vector columns[S];
+      unroll<S>([&](auto s) GRISTMILL_INLINE { columns[s] = single[s]; });
+      store_singles(tile, columns, S);
+    }
   }
 
   /// Sums start at the bias, and at what the offsets add to it.
@@ -244,8 +254,9 @@ class DenseS8 {
     [[gnu::always_inline]] Vector bias(int) const { return Level::zero(); }
   };
 
-  template <int R, int V, bool with_single>
-  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V], Vector& single) {
+  template <int R, int V, int S>
+  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V],
+                                                Vector (&single)[S + 1]) {
     using Activation = typename Level::Activation;
     const std::uint8_t* broadcast = tile.broadcast;
     const std::uint8_t* lane = tile.lane;
@@ -262,9 +273,12 @@ class DenseS8 {
           const auto weights = Level::broadcast_group(broadcast + r * 4);
           unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x[v].multiply_add(weights, sum[r][v]); });
         });
-        if constexpr (with_single) {
-          const Activation last(Level::broadcast_group(single_lane));
-          single = last.multiply_add(Level::load_rows(broadcast), single);
+        if constexpr (S > 0) {
+          const auto rows = Level::load_rows(broadcast);
+          unroll<S>([&](auto s) GRISTMILL_INLINE {
+            const Activation last(Level::broadcast_group(single_lane + 4 * s));
+            single[s] = last.multiply_add(rows, single[s]);
+          });
           single_lane += kLaneBlock * 4;
         }
       };
@@ -276,7 +290,7 @@ class DenseS8 {
         const std::size_t count = tile.excess.start[1] - tile.excess.start[0];
         for (std::size_t i = 0; i < count; ++i, broadcast += kRowBlock * 4) {
           lane = tile.lane + tile.excess.group[i] * kLaneBlock * 4;
-          if constexpr (with_single) single_lane = tile.single + tile.excess.group[i] * kLaneBlock * 4;
+          if constexpr (S > 0) single_lane = tile.single + tile.excess.group[i] * kLaneBlock * 4;
           step();
         }
       }
@@ -314,20 +328,23 @@ class DenseS8 {
     }
   }
 
-  /// The column of sums at lane tile.lanes.
-  [[gnu::noinline]] static void store_single(const Tile& tile, Vector single) {
+  /// The columns of sums from lane tile.lanes on.
+  [[gnu::noinline]] static void store_singles(const Tile& tile, const Vector* columns, std::size_t count) {
     const bool bytes = tile.epilogue.type == OutputType::u8 || tile.epilogue.type == OutputType::s8;
     const std::size_t size = bytes ? 1 : 4;
-    std::uint8_t column[kWidth * 4];
+    std::uint8_t stored[Level::kMostSingles][kWidth * 4];
     const typename Level::Epilogue epilogue(tile.epilogue);
     const typename Level::template ManyChannels<1> channels(tile.epilogue, tile.channel, tile.rows);
-    epilogue.template store<1>(&single, channels, column, 0, tile.rows);
+    for (std::size_t s = 0; s < count; ++s)
+      epilogue.template store<1>(columns + s, channels, stored[s], 0, tile.rows);
     auto* out = static_cast<std::uint8_t*>(tile.out) + (tile.index + tile.lanes) * size;
     for (std::size_t r = 0; r < tile.rows; ++r, out += tile.out_stride * size) {
-      if (bytes) {
-        *out = column[r];
-      } else {
-        __builtin_memcpy(out, column + 4 * r, 4);
+      for (std::size_t s = 0; s < count; ++s) {
+        if (bytes) {
+          out[s] = stored[s][r];
+        } else {
+          __builtin_memcpy(out + 4 * s, stored[s] + 4 * r, 4);
+        }
       }
     }
   }

@@ -29,6 +29,7 @@ struct Avx2 {
   static constexpr std::size_t kRowBlock = 4;
   template <ChannelAxis axis>
   static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 2 : 4;
+  static constexpr int kMostSingles = 1;
   static constexpr int kTileRows = 2, kTileSums = 8;
 
   static __m256i zero() { return _mm256_setzero_si256(); }

@@ -23,6 +23,7 @@ struct Avx512Vnni {
   static constexpr std::size_t kRowBlock = 8;
   template <ChannelAxis axis>
   static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 3 : 4;
+  static constexpr int kMostSingles = 4;
   static constexpr int kTileRows = 6, kTileSums = 24;
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
