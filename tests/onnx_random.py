@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def maker(*names: str) -> Callable[[Callable[..., Case]], Callable[..., Case]]:
 
     def register(function: Callable[..., Case]) -> Callable[..., Case]:
         for name in names:
-            MAKERS[name] = (lambda r, op=name: function(r, op)) if len(names) > 1 else function
+            MAKERS[name] = partial(function, op=name) if len(names) > 1 else function
         return function
 
     return register

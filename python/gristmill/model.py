@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.artefact.atomic_file import replace_file
 from gristmill.console import Table, format_bytes
 from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError
 from gristmill.graph import Array, Graph, Node, ValueInfo
+from gristmill.onnx_export import to_onnx
 from gristmill.operators import Known, TensorType
 from gristmill.reference import infer
 
@@ -119,6 +122,18 @@ class Model:
             fresh[name] = array
         self.graph = self.graph.replace(constants={**self.graph.constants, **fresh})
 
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as an ONNX file, at opset 21 (later if an operator needs it), in one step.
+
+        Quantized models are written as they are held: with QuantizeLinear and DequantizeLinear, or integer operators.
+
+        Raises:
+            ArgumentError: The package onnx is not installed.
+            LimitError: The model exceeds the 2 GiB that an ONNX file may have.
+            OSError: The file cannot be written.
+        """
+        replace_file(path, [to_onnx(self.graph)])
+
     def layers(self) -> list[LayerSummary]:
         """A summary of each node, in order."""
         shapes = output_shapes(self.graph)
@@ -156,8 +171,8 @@ def output_shapes(graph: Graph) -> dict[str, tuple[int | str, ...]]:
     """
     names = sorted({extent for info in graph.inputs for extent in info.shape or () if isinstance(extent, str)})
     try:
-        small = infer(graph, _types(graph, dict.fromkeys(names, 2)))
-        named = {name: 3 + index for index, name in enumerate(names)}
+        small = infer(graph, _types(graph, dict.fromkeys(names, 224)))
+        named = {name: 256 + 32 * index for index, name in enumerate(names)}
         large = infer(graph, _types(graph, named))
     except GristmillError:
         return {}

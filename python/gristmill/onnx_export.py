@@ -1,0 +1,78 @@
+"""Graphs to ONNX files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gristmill.errors import ArgumentError, LimitError
+from gristmill.graph import Attribute, Graph, Node, ValueInfo
+from gristmill.operators import ELEMENT_TYPES
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, NodeProto, ValueInfoProto
+
+__all__ = ["to_onnx"]
+
+_OPSET, _IR_VERSION = 21, 10
+#: Operators that came after that opset, with the opset and the version of the file format that have them.
+_LATER = {"Swish": (24, 12)}
+_RUNTIME = "com.microsoft"
+_LARGEST_FILE = (1 << 31) - 1
+
+
+def to_onnx(graph: Graph) -> bytes:
+    """The content of an ONNX file that holds the graph.
+
+    Raises:
+        ArgumentError: The package onnx is not installed.
+        LimitError: The file would exceed 2 GiB.
+    """
+    try:
+        from onnx import helper, numpy_helper
+    except ImportError as error:
+        raise ArgumentError('writing ONNX models needs the package onnx: pip install "gristmill[onnx]"') from error
+    size = sum(value.nbytes for value in graph.constants.values())
+    if size > _LARGEST_FILE:
+        raise LimitError(f"weights of {size} bytes do not fit the 2 GiB of an ONNX file")
+    opset, ir_version = max([(_OPSET, _IR_VERSION), *(_LATER[node.op] for node in graph.nodes if node.op in _LATER)])
+    nodes = [_node(node, opset) for node in graph.nodes]
+    constants = [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in graph.constants.items()]
+    inputs, outputs = map(_value_info, graph.inputs), map(_value_info, graph.outputs)
+    proto = helper.make_graph(nodes, "gristmill", list(inputs), list(outputs), constants)
+    imports = [helper.make_opsetid("", opset)]
+    if any(node.domain for node in nodes):
+        imports.append(helper.make_opsetid(_RUNTIME, 1))
+    model = helper.make_model(proto, opset_imports=imports, ir_version=ir_version, producer_name="gristmill")
+    return bytes(model.SerializeToString())
+
+
+def _node(node: Node, opset: int) -> NodeProto:
+    from onnx import defs, helper
+
+    standard = defs.has(node.op, opset, "")
+    known = defs.get_schema(node.op, opset, "").attributes if standard else {}
+    proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain="" if standard else _RUNTIME)
+    for name, value in node.attributes.items():
+        kind = str(known[name].type).rpartition(".")[2] if name in known else ""
+        proto.attribute.append(_attribute(name, value, kind))
+    return proto
+
+
+def _attribute(name: str, value: Attribute, kind: str) -> AttributeProto:
+    """An attribute of the type that the schema asks for: whole numbers may stand for reals, empty lists for any."""
+    from onnx import AttributeProto, helper, numpy_helper
+
+    if isinstance(value, np.ndarray):
+        return helper.make_attribute(name, numpy_helper.from_array(np.asarray(value, order="C")))
+    if kind == "FLOAT" and isinstance(value, int):
+        value = float(value)
+    return helper.make_attribute(name, value, attr_type=AttributeProto.AttributeType.Value(kind) if kind else None)
+
+
+def _value_info(info: ValueInfo) -> ValueInfoProto:
+    from onnx import helper
+
+    number = next(number for number, dtype in ELEMENT_TYPES.items() if dtype == info.dtype)
+    return helper.make_tensor_value_info(info.name, number, info.shape)

@@ -1,0 +1,131 @@
+"""Models: what they show, exchanging weights, and writing them as ONNX for others to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gristmill as gm
+from gristmill.graph import GraphBuilder
+from gristmill.reference import run
+from onnx_random import MAKERS
+
+ort = pytest.importorskip("onnxruntime")
+
+Array = npt.NDArray[Any]
+
+
+def small() -> gm.Model:
+    """Shape arithmetic and two layers, one of them sparse."""
+    builder = GraphBuilder()
+    x = builder.input("x", np.float32, ("n", 2, "h", 8))
+    w = np.ones((4, 2, 3, 3), np.float32)
+    w[2:] = 0
+    hidden = builder.add("Conv", [x, builder.constant("w", w)], name="conv")
+    pooled = builder.add("GlobalAveragePool", [hidden], name="pool")
+    shape = builder.constant("shape", np.array([0, -1], np.int64))
+    flat = builder.add("Reshape", [pooled, shape], name="flat")
+    v = builder.constant("v", np.full((3, 4), 0.5, np.float32))
+    return gm.Model(builder.build([builder.add("Gemm", [flat, v], name="fc", transB=1)]))
+
+
+def test_layers_tell_what_they_hold() -> None:
+    layers = {layer.name: layer for layer in small().layers()}
+    assert layers["conv"].shape == ("n", 4, "?", 6)
+    assert (layers["conv"].parameters, layers["conv"].nbytes, layers["conv"].sparsity) == (72, 288, 0.5)
+    assert (layers["fc"].shape, layers["flat"].parameters) == (("n", 3), 0)
+
+
+def test_the_summary_shows_layers_and_totals() -> None:
+    text = repr(small())
+    assert "4 layers, 84 parameters (42.9% zeros), 336 B" in text
+    assert "x: float32[n, 2, h, 8]" in text
+    assert "conv   Conv" in text
+
+
+def test_long_summaries_leave_out_layers_without_weights() -> None:
+    builder = GraphBuilder()
+    x = builder.input("x", np.float32, ("n", 4))
+    for _ in range(50):
+        x = builder.add("Relu", [x])
+    x = builder.add("MatMul", [x, builder.constant("w", np.ones((4, 4), np.float32))])
+    text = repr(gm.Model(builder.build([x])))
+    assert "and 50 layers without weights" in text
+    assert "Relu_3 " not in text
+
+
+def test_weights_are_exchanged_by_name() -> None:
+    model = small()
+    before = model.graph
+    assert list(model.weights()) == ["w", "v"]
+    fresh = np.zeros((3, 4), np.float32)
+    model.set_weights({"v": fresh})
+    fresh[:] = 7
+    assert not model.weights()["v"].any()
+    assert before.constants["v"].all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "reason"),
+    [
+        ({"z": np.zeros(1)}, gm.ArgumentError, "z: there is no such weight; there are: w, v"),
+        ({"v": np.zeros((4, 3), np.float32)}, gm.ShapeError, r"v: expected shape \[3, 4\], got \[4, 3\]"),
+        ({"v": np.zeros((3, 4))}, gm.DTypeError, "v: expected float32, got float64"),
+        ({"shape": np.zeros(2, np.int64)}, gm.ArgumentError, "no such weight"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    weights: dict[str, Array], error: type[gm.GristmillError], reason: str
+) -> None:
+    model = small()
+    with pytest.raises(error, match=reason):
+        model.set_weights({"w": np.full((4, 2, 3, 3), 3, np.float32), **weights})
+    assert model.weights()["w"].max() == 1
+
+
+def exported(model: gm.Model, feeds: dict[str, Array], folder: Path) -> list[Array]:
+    """What onnxruntime computes from the exported file, after it came back the same."""
+    path = folder / "exported.onnx"
+    model.export_onnx(path)
+    back = gm.load(path)
+    assert [node.op for node in back.graph.nodes] == [node.op for node in model.graph.nodes]
+    assert (back.inputs, back.outputs) == (model.inputs, model.outputs)
+    for name, constant in model.graph.constants.items():
+        np.testing.assert_array_equal(back.graph.constants[name], constant, strict=True)
+    found: list[Array] = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    return found
+
+
+@pytest.mark.parametrize("op", MAKERS)
+def test_every_operator_is_exported(op: str, tmp_path: Path) -> None:
+    for seed in range(3):
+        made, feeds = MAKERS[op](np.random.default_rng(seed))
+        model = gm.load(made)
+        expected = run(model.graph, feeds)
+        for ours, theirs in zip(expected.values(), exported(model, feeds, tmp_path), strict=True):
+            if ours.dtype.kind == "f":
+                np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5)
+            else:
+                assert np.abs(ours.astype(np.int64) - theirs).max(initial=0) <= (op in {"QLinearAdd", "QLinearMul"})
+
+
+def test_networks_are_exported(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 2, 9, 8)).astype(np.float32)
+    (result,) = exported(small(), {"x": x}, tmp_path)
+    np.testing.assert_allclose(run(small().graph, {"x": x})["fc"], result, rtol=1e-5)
+
+
+def test_models_beyond_the_format_are_refused(tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    huge = np.broadcast_to(np.float32(1), (1 << 15, 1 << 14))
+    y = builder.add("MatMul", [builder.input("x", np.float32, (1, 1 << 15)), builder.constant("w", huge)])
+    model = gm.Model(builder.build([y]))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with pytest.raises(gm.LimitError, match="2 GiB"):
+        model.export_onnx(path)
+    assert path.read_bytes() == b"old"
