@@ -11,7 +11,7 @@ from pathlib import Path
 from gristmill import artefact
 from gristmill.errors import GristmillError, ModelFormatError
 from gristmill.graph import Graph
-from gristmill.loaders import keras, onnx
+from gristmill.loaders import keras, onnx, tflite
 from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
 from gristmill.operators import TensorType
@@ -44,6 +44,7 @@ FORMATS: list[Format] = [
     Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack),
     Format("Keras HDF5", keras.is_h5, lambda source: keras.read_h5(BytesIO(source.content), source.architecture)),
     Format("Keras", keras.is_keras, lambda source: keras.read_keras(BytesIO(source.content))),
+    Format("TFLite", tflite.is_tflite, lambda source: tflite.read_tflite(source.content)),
     Format("ONNX", onnx.recognizes, onnx.load),
 ]
 

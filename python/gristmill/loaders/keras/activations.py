@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gristmill.loaders.channels_last import Value
 from gristmill.loaders.keras.layer import Layer
-from gristmill.loaders.keras.values import Value
 
 __all__ = ["ACTIVATION_LAYERS", "activate", "activate_output"]
 

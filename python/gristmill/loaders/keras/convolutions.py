@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from gristmill.graph import Array, Attribute
+from gristmill.loaders.channels_last import Shape, Value
 from gristmill.loaders.keras.activations import activate_output
 from gristmill.loaders.keras.layer import Layer
-from gristmill.loaders.keras.values import Shape, Value
 
 __all__ = ["CONVOLUTION_LAYERS"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError, UnsupportedOpError
-from gristmill.loaders.keras.values import Builder, Value
+from gristmill.loaders.channels_last import Builder, Value
 
 __all__ = ["Layer", "WeightSource"]
 

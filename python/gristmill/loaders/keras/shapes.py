@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gristmill.graph import Array
+from gristmill.loaders.channels_last import Shape, Value
 from gristmill.loaders.keras.layer import Layer
-from gristmill.loaders.keras.values import Shape, Value
 
 __all__ = ["SHAPE_LAYERS"]
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
+from gristmill.loaders.channels_last import Builder, Shape, Value
 from gristmill.loaders.keras.activations import ACTIVATION_LAYERS
 from gristmill.loaders.keras.convolutions import CONVOLUTION_LAYERS
 from gristmill.loaders.keras.layer import Layer, WeightSource
 from gristmill.loaders.keras.shapes import SHAPE_LAYERS
 from gristmill.loaders.keras.sources import WeightScope
-from gristmill.loaders.keras.values import Builder, Shape, Value
 
 __all__ = ["translate"]
 

@@ -1,8 +1,8 @@
-"""Values of a Keras model while it is translated.
+"""Values of a model whose framework keeps channels last, while it is translated.
 
-Keras thinks in channels-last arrays, gristmill computes in NCHW. A value keeps its Keras shape, and knows whether the
-graph holds it as Keras sees it or with the channels moved to the front (*planar*). Layers ask for the form they compute
-in; a transposition is added only where the form changes, once for each value.
+Keras and TFLite think in channels-last arrays, gristmill computes in NCHW. A value keeps the framework's shape, and
+knows whether the graph holds it as the framework sees it or with the channels moved to the front (*planar*). Layers ask
+for the form they compute in; a transposition is added only where the form changes, once for each value.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Value:
 
     Attributes:
         name: In the graph.
-        shape: As Keras sees it.
-        planar: Whether the graph's value has Keras's last axis as its second.
+        shape: As the framework sees it.
+        planar: Whether the graph's value has the last axis as its second.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Builder:
         return self._form(value, planar=True)
 
     def plain(self, value: Value) -> str:
-        """The value as Keras sees it."""
+        """The value as the framework sees it."""
         return self._form(value, planar=False)
 
     def _form(self, value: Value, *, planar: bool) -> str:
