@@ -109,7 +109,8 @@ def check_input(info: ValueInfo, value: Array) -> None:
         ShapeError: Another rank, or another extent where the declaration names a number.
     """
     if value.dtype != info.dtype:
-        raise DTypeError(f"expected {info.dtype.name}, got {value.dtype.name}", node=info.name)
+        remedy = f"convert it with .astype(np.{info.dtype.name})"
+        raise DTypeError(f"expected {info.dtype.name}, got {value.dtype.name}; {remedy}", node=info.name)
     if info.shape is None:
         return
     fits = len(info.shape) == value.ndim and all(
