@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import gristmill as gm
+from graphs import Network
+from gristmill.artefact import save_artefact
 from gristmill.cli import build_parser, demo, main, options
 
 
@@ -34,8 +36,8 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
 
 def test_every_command_has_help_and_json() -> None:
     parser = build_parser()
-    for command in ("cpu", "demo"):
-        assert parser.parse_args([command, "--json"]).json
+    for command, *rest in (["cpu"], ["demo"], ["inspect", "m"], ["run", "m"]):
+        assert parser.parse_args([command, *rest, "--json"]).json
         with pytest.raises(SystemExit, match="0"):
             parser.parse_args([command, "--help"])
 
@@ -95,6 +97,58 @@ def test_demo_fails_loudly_when_levels_disagree(
         pytest.skip("only one level runs here")
     assert main(["demo"]) == 1
     assert "DIFFER" in capsys.readouterr().out
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> str:
+    net = Network()
+    weights = net.random.standard_normal((5, 3)) * (net.random.random((5, 3)) < 0.5)
+    path = tmp_path / "m.grist"
+    save_artefact(net.graph(net.add("Gemm", net.input("n", 3), net.constant(weights), transB=1, name="fc")), path)
+    return str(path)
+
+
+def test_inspect_shows_layers(capsys: pytest.CaptureFixture[str], model_file: str) -> None:
+    document = run_json(capsys, "inspect", model_file)
+    layers = document["layers"]
+    assert isinstance(layers, list)
+    zeros = np.mean(gm.load(model_file).weights()["c"] == 0)
+    assert layers == [
+        {"name": "fc", "op": "Gemm", "shape": ["n", 5], "parameters": 15, "bytes": 60, "sparsity": pytest.approx(zeros)}
+    ]
+    assert main(["inspect", model_file]) == 0
+    text = capsys.readouterr().out
+    assert "x: float32[n, 3]" in text
+    assert f"{zeros:.1%}" in text
+
+
+def test_run_computes_what_a_session_does(capsys: pytest.CaptureFixture[str], model_file: str, tmp_path: Path) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    (wanted,) = gm.InferenceSession(model_file).run(None, {"x": x})
+    for name in ("x.npy", "x.npz"):
+        out = tmp_path / "y.npz"
+        command = ["run", model_file, "--input", str(tmp_path / name), "--output", str(out), "--seconds", "0"]
+        document = run_json(capsys, *command, "--profile", "--threads", "1")
+        np.testing.assert_array_equal(np.load(out)["fc"], wanted)
+        outputs, steps = document["outputs"], document["steps"]
+        assert isinstance(outputs, dict)
+        assert isinstance(steps, list)
+        assert outputs["fc"]["shape"] == [2, 5]
+        assert [step["op"] for step in steps] == ["LinearLayer"]
+    assert main(["run", model_file, "--batch", "4", "--profile", "--seconds", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "4×5" in text
+    assert "LinearLayer" in text
+
+
+def test_wrong_files_are_one_line(capsys: pytest.CaptureFixture[str], model_file: str, tmp_path: Path) -> None:
+    assert main(["inspect", str(tmp_path / "no.onnx")]) == 2
+    assert capsys.readouterr().err.count("no.onnx") == 1
+    (tmp_path / "x.npy").write_bytes(b"hello")
+    assert main(["run", model_file, "--input", str(tmp_path / "x.npy")]) == 2
+    assert "x.npy: is no .npy or .npz file" in capsys.readouterr().err
 
 
 def test_positive_int_refuses_what_int_would_take() -> None:

@@ -112,6 +112,20 @@ CASES: dict[str, Graph] = {
     "sum of three": single("Sum", (2, 3), (3,), (1, 1)),
     "mean of three": single("Mean", (2, 3), (3,), (1, 1)),
     "max of one": single("Max", (2, 3)),
+    "pad reflect": single("Pad", (2, 4, 5), constants=([0, 2, 1, 0, 3, 4],), mode="reflect"),
+    "pad edge": single("Pad", (4, 5), constants=([2, 1, 3, 4],), mode="edge"),
+    "pad wrap": single("Pad", (4, 5), constants=([2, 1, 3, 4],), mode="wrap"),
+    "reduce": single("ReduceMean", (2, 3, 4), constants=([1, -1],)),
+    "reduce all": single("ReduceMax", (2, 3, 4), keepdims=0),
+    "softmax": single("Softmax", (2, 3, 4), axis=1),
+    "log softmax": single("LogSoftmax", (2, 3)),
+    "matmul": single("MatMul", (2, 3, 4), (4, 5)),
+    "matmul of vectors": single("MatMul", (4,), (4,)),
+    "gemm": single("Gemm", (4, 3), (5, 4), (3, 1), transA=1, transB=1, alpha=0.5, beta=2.0),
+    "gather": single("Gather", (4, 5), constants=([[0, -1], [2, 1]],), axis=1),
+    "lrn": single("LRN", (1, 6, 3, 3), size=3, alpha=0.1),
+    "instance norm": single("InstanceNormalization", (2, 3, 4, 4), (3,), (3,)),
+    "cast": single("Cast", (5,), to=1),
     "prelu": single("PRelu", (2, 3, 4), (3, 1)),
     "clip": single("Clip", (10,), constants=(-0.5, 0.5)),
     "clip inverted": single("Clip", (10,), constants=(0.5, -0.5)),
@@ -169,6 +183,24 @@ def test_convolution_of_sequences() -> None:
     y = net.add("Conv", net.input(2, 3, 20), net.normal(4, 3, 5), pads=(1, 2), strides=(2,), dilations=(2,))
     graph = net.graph(net.add("Relu", net.add("Conv", y, net.normal(4, 1, 3), net.normal(4), group=4)))
     assert_plan_agrees(graph)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": (2, 3), "output_padding": (1, 2)},
+        {"pads": (1, 0, 2, 1), "dilations": (2, 1)},
+        {"pads": (3, 2, 3, 3), "strides": (2, 2)},
+        {"auto_pad": "SAME_UPPER", "strides": (2, 2)},
+        {"group": 2},
+    ],
+)
+def test_transposed_convolutions(attributes: dict[str, Any]) -> None:
+    net = Network()
+    groups = attributes.get("group", 1)
+    weights, bias = net.normal(4, 6 // groups, 3, 3), net.normal(6)
+    assert_plan_agrees(net.graph(net.add("ConvTranspose", net.input(2, 4, 5, 6), weights, bias, **attributes)))
 
 
 def test_same_padding_is_resolved() -> None:

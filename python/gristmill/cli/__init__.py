@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from gristmill import __version__
-from gristmill.cli import cpu, demo
+from gristmill.cli import cpu, demo, inspect, run
 from gristmill.errors import GristmillError
 
-_COMMANDS = (cpu, demo)
+_COMMANDS = (cpu, demo, inspect, run)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except GristmillError as error:
         print(f"gristmill: {error}", file=sys.stderr)
+        return 2
+    except FileNotFoundError as error:
+        print(f"gristmill: {error.filename}: there is no such file", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("gristmill: interrupted", file=sys.stderr)

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gristmill import _core
-from gristmill.compile import lower_elementwise, lower_layers, lower_movement, lower_pooling
+from gristmill.compile import (
+    lower_elementwise,
+    lower_layers,
+    lower_movement,
+    lower_pooling,
+    lower_quantized,
+    lower_reduction,
+)
 from gristmill.compile.memory import bind_outputs, drop_copies, place, work_in_place
 from gristmill.compile.packer import Packer
 from gristmill.compile.program import Program, Value, View, require_dtype
@@ -22,7 +29,7 @@ from gristmill.passes import specialize
 
 __all__ = ["LOWERINGS", "CompiledGraph", "Packer", "compile_graph"]
 
-_FAMILIES = (lower_elementwise, lower_layers, lower_movement, lower_pooling)
+_FAMILIES = (lower_elementwise, lower_layers, lower_movement, lower_pooling, lower_quantized, lower_reduction)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Packer:
     def __init__(self, isa: str | None = None) -> None:
         self.isa = isa
         self._packed: dict[tuple[object, ...], Packed] = {}
+        self._derived: dict[tuple[int, str], Array] = {}
         self._alive: dict[int, Array] = {}
 
     def conv(
@@ -60,6 +61,14 @@ class Packer:
         key = (id(weights), kind)
         packed: _core.PackedLinear = self._cached(key, weights, lambda: _core.PackedLinear(weights, format=kind))
         return packed
+
+    def derived(self, weights: Array, how: str, make: Callable[[Array], Array]) -> Array:
+        """What ``make`` makes of weights, once for all plans; ``how`` tells different functions apart."""
+        key = (id(weights), how)
+        if key not in self._derived:
+            self._derived[key] = make(weights)
+            self._alive[id(weights)] = weights
+        return self._derived[key]
 
     def _cached(self, key: tuple[object, ...], weights: Array, pack: Callable[[], Any]) -> Any:  # noqa: ANN401
         if key not in self._packed:

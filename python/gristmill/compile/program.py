@@ -139,8 +139,11 @@ class View:
         return self.value.reshaped(self.shape, self.offset) if fits else None
 
     def tensor(self) -> _core.TensorView:
-        """The view of the plan's tensor, once places are chosen."""
-        return self.value.tensor().view(self.shape, self.strides, self.offset)
+        """The view of a plan's tensor that reaches no further than its elements, once places are chosen."""
+        reach = [(extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True)]
+        first = self.offset + sum(step for step in reach if step < 0)
+        count = 1 + sum(map(abs, reach))
+        return self.value.reshaped((count,), first).tensor().view(self.shape, self.strides, self.offset - first)
 
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:

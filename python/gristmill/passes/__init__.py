@@ -9,18 +9,30 @@ import numpy as np
 from gristmill.graph import Graph, ValueInfo
 from gristmill.operators import Known, TensorType
 from gristmill.passes.fold_affine import fold_affine
-from gristmill.passes.fold_constants import fold_constants
+from gristmill.passes.fold_constants import fold_but_quantized, fold_constants
 from gristmill.passes.fuse_epilogues import fuse_epilogues
 from gristmill.passes.fuse_pads import fuse_pads
 from gristmill.passes.make_layers import make_layers
 from gristmill.passes.match_activations import match_activations
+from gristmill.passes.quantized_layers import make_quantized_layers
+from gristmill.passes.quantized_movement import keep_bytes
 from gristmill.passes.remove_identities import remove_identities
 from gristmill.reference import infer
 
 __all__ = ["simplify", "specialize"]
 
 #: In the order in which each finds most.
-_PASSES = (fold_constants, remove_identities, make_layers, fold_affine, match_activations, fuse_pads)
+_PASSES = (
+    fold_but_quantized,
+    remove_identities,
+    match_activations,
+    keep_bytes,
+    make_quantized_layers,
+    fold_constants,
+    make_layers,
+    fold_affine,
+    fuse_pads,
+)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -48,6 +48,11 @@ class Editor:
         value = self._constants.get(name)
         return float(value.item()) if value is not None and value.size == 1 and value.dtype.kind in "fiu" else None
 
+    def byte_type(self, name: str) -> str:
+        """The element type that a zero point gives to what it belongs to: its own, or uint8 without one."""
+        value = self._constants.get(name)
+        return "uint8" if value is None else value.dtype.name
+
     def writer(self, name: str, *ops: str) -> Node | None:
         """The node that writes a value, if it is one of these operators."""
         node = self._writer.get(name)

@@ -32,6 +32,11 @@ def fold_constants(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
     return editor.graph()
 
 
+def fold_but_quantized(graph: Graph) -> Graph:
+    """Fold constants, but leave weights as the bytes that they are stored in."""
+    return fold_constants(graph, frozenset({"DequantizeLinear"}))
+
+
 def _fold(editor: Editor, node: Node, results: list[Array]) -> None:
     editor.remove(node)
     for name, value in zip(node.outputs, results, strict=False):

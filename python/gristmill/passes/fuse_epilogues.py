@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gristmill.dense import Activation
-from gristmill.graph import Graph, Node
+from gristmill.graph import Attribute, Graph, Node
 from gristmill.operators import Known
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CLAMPS, LAYERS, activation_attributes, activation_of, is_integer
@@ -19,8 +19,11 @@ _ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwis
 def fuse_epilogues(graph: Graph, types: Mapping[str, Known]) -> Graph:
     """Fuse activations behind float32 layers, sums with a residual, and what clamps those."""
     editor = Editor(graph)
-    for node in editor.nodes(*_ACTIVATIONS, "Add"):
-        if node.op == "Add":
+    for node in editor.nodes(*_ACTIVATIONS, "Add", "QLinearAdd"):
+        if node.op == "QLinearAdd":
+            if types[node.inputs[0]].shape == types[node.inputs[3]].shape:
+                _fuse_integer_residual(editor, node)
+        elif node.op == "Add":
             if len({types[name].shape for name in node.inputs}) == 1:
                 _fuse_residual(editor, node)
         else:
@@ -66,3 +69,32 @@ def _fuse_residual(editor: Editor, node: Node) -> None:
         inputs = (*layer.inputs[:3], other)
         editor.replace((layer, node), make(layer.op, inputs, node, layer.attributes))
         return
+
+
+def _fuse_integer_residual(editor: Editor, node: Node) -> None:
+    """The same for bytes, if the layer's output means to the sum what it means to the layer."""
+    sides = [(node.inputs[index], *_map_at(editor, node, index + 1)) for index in (0, 3)]
+    sum_scale, sum_zero_point = _map_at(editor, node, 6)
+    for (name, scale, zero_point), (other, other_scale, other_zero_point) in (sides[::-1], sides):
+        layer = editor.own_writer(name, *LAYERS)
+        if layer is None or layer.input(3) or scale is None or other_scale is None or sum_scale is None:
+            continue
+        if (layer.attributes.get("output_scale"), layer.attributes.get("zero_point")) != (scale, zero_point):
+            continue
+        if editor.constant(other) is not None or editor.byte_type(node.inputs[7]) != layer.text("output", ""):
+            continue
+        sums: dict[str, Attribute] = {
+            "residual_type": editor.byte_type(node.inputs[5] if other == node.inputs[3] else node.inputs[2]),
+            "residual_scale": other_scale,
+            "residual_zero_point": other_zero_point,
+            "sum_scale": sum_scale,
+            "sum_zero_point": sum_zero_point,
+        }
+        inputs = (*layer.inputs[:3], other)
+        editor.replace((layer, node), make(layer.op, inputs, node, {**layer.attributes, **sums}))
+        return
+
+
+def _map_at(editor: Editor, node: Node, index: int) -> tuple[float | None, int]:
+    scale, zero_point = editor.number(node.input(index)), editor.number(node.input(index + 1))
+    return scale, int(zero_point or 0)

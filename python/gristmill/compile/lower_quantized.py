@@ -1,0 +1,132 @@
+"""Conversions between reals and bytes, and operators on bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gristmill.compile.program import Program, Value, unsupported
+from gristmill.compile.registry import lowers
+from gristmill.graph import Array, Node
+from gristmill.operators import find
+from gristmill.operators.pooling import pool_window
+from gristmill.passes.quantized_movement import LOOKUP
+
+_Map = tuple[float, int]
+
+
+@lowers("QuantizeLinear", "DequantizeLinear")
+def lower_conversion(program: Program, node: Node) -> None:
+    """With one scale, or one for each index of an axis."""
+    scale, zero = program.known(node.inputs[1]), program.known(node.input(2))
+    if scale is None or (node.input(2) and zero is None) or node.integer("block_size", 0):
+        raise unsupported(node, "scales that are not constant, or come in blocks")
+    points = [0] * scale.size if zero is None else [int(point) for point in zero.reshape(-1)]
+    axis = node.integer("axis", 1) if scale.size > 1 else None
+    method = "quantize" if node.op == "QuantizeLinear" else "dequantize"
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    if x.dtype == np.int32 and method == "quantize":
+        reals = program.scratch(np.dtype(np.float32), x.shape)
+        program.step("cast", node, [x], [reals])
+        x = reals
+    program.step(method, node, [x], [out], [float(item) for item in scale.reshape(-1)], points, axis)
+
+
+@lowers("DynamicQuantizeLinear")
+def lower_dynamic(program: Program, node: Node) -> None:
+    """Scale and zero point from the range of x."""
+    kinds = [program.type(node.inputs[0]).shape, (), ()]
+    results = []
+    for index, (shape, dtype) in enumerate(zip(kinds, ("uint8", "float32", "uint8"), strict=True)):
+        name = node.outputs[index] if index < len(node.outputs) else ""
+        results.append(program.result(name) if name else program.scratch(np.dtype(dtype), shape))
+    program.step("dynamic_quantize", node, [program.value(node.inputs[0])], results)
+
+
+@lowers(LOOKUP)
+def lower_lookup(program: Program, node: Node) -> None:
+    """A table of 256 entries."""
+    table = node.attributes["table"]
+    assert isinstance(table, np.ndarray)
+    look_up(program, node, program.value(node.inputs[0]), program.result(node.outputs[0]), table)
+
+
+@lowers("QLinearSigmoid", "QLinearLeakyRelu")
+def lower_byte_curve(program: Program, node: Node) -> None:
+    """A function of one byte, tabulated."""
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    constants = [_constant(program, node, index) for index in range(1, len(node.inputs))]
+    (table,) = find(node).evaluate(node, [np.arange(256, dtype=np.uint8).view(x.dtype), *constants])
+    look_up(program, node, x, out, table)
+
+
+@lowers("QLinearAdd", "QLinearMul")
+def lower_byte_pair(program: Program, node: Node) -> None:
+    """The sum or product of what two tensors of bytes stand for."""
+    a, b = program.value(node.inputs[0]), program.value(node.inputs[3])
+    maps = [_map(program, node, index) for index in (1, 4, 6)]
+    function = "add" if node.op == "QLinearAdd" else "mul"
+    program.step("qbinary", node, [a, b], [program.result(node.outputs[0])], *maps, function=function)
+
+
+@lowers("QLinearGlobalAveragePool")
+def lower_byte_average(program: Program, node: Node) -> None:
+    """The mean of each plane."""
+    if node.integer("channels_last", 0):
+        raise unsupported(node, "channels_last")
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    program.step("qglobal_average", node, [x], [out], _map(program, node, 1), _map(program, node, 3))
+
+
+@lowers("QLinearAveragePool")
+def lower_byte_pool(program: Program, node: Node) -> None:
+    """The mean of each window, taken in float32."""
+    if node.integer("channels_last", 0):
+        raise unsupported(node, "channels_last")
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    window = pool_window(node, program.type(node.inputs[0]))
+    reals, means = (program.scratch(np.dtype(np.float32), value.shape) for value in (x, out))
+    (x_scale, x_zero), (y_scale, y_zero) = _map(program, node, 1), _map(program, node, 3)
+    shape = (window.kernel, window.strides, window.begins, window.ends, window.dilations)
+    counts = bool(node.integer("count_include_pad", 0))
+    program.step("dequantize", node, [x], [reals], [x_scale], [x_zero], None)
+    program.step("pool", node, [reals], [means], *shape, counts, function="average")
+    program.step("quantize", node, [means], [out], [y_scale], [y_zero], None)
+
+
+@lowers("QLinearConcat")
+def lower_byte_concat(program: Program, node: Node) -> None:
+    """Parts one behind the other, each mapped to the scale of the whole."""
+    out = program.result(node.outputs[0])
+    scale, zero = _constant(program, node, 0), _constant(program, node, 1)
+    axis, start = node.integer("axis", 0) % len(out.shape), 0
+    for index in range(2, len(node.inputs), 3):
+        part = program.value(node.inputs[index])
+        part_scale, part_zero = _constant(program, node, index + 1), _constant(program, node, index + 2)
+        integers = np.arange(256, dtype=np.uint8).view(part.dtype)
+        joined = Node("QLinearConcat", ("",) * 5, ("",), {"axis": 0}, node.name)
+        (table,) = find(joined).evaluate(joined, [scale, zero, integers, part_scale, part_zero])
+        mapped = program.scratch(out.dtype, part.shape)
+        look_up(program, node, part, mapped, table)
+        program.copy(node, mapped, out.view().part(axis, start, part.shape[axis]), movable=True)
+        start += part.shape[axis]
+
+
+def look_up(program: Program, node: Node, x: Value, out: Value, table: Array) -> None:
+    """Append a step that maps bytes by a table, which may overwrite them."""
+    program.step("lookup", node, [x], [out], np.ascontiguousarray(table), in_place=x)
+
+
+def _constant(program: Program, node: Node, index: int) -> Array:
+    value = program.known(node.input(index))
+    if value is None:
+        raise unsupported(node, "scales and zero points that are not constant")
+    return value
+
+
+def _map(program: Program, node: Node, index: int) -> _Map:
+    """The scale at an input, and the zero point behind it."""
+    scale = _constant(program, node, index)
+    zero = _constant(program, node, index + 1) if node.input(index + 1) else np.zeros(1)
+    if scale.size != 1 or zero.size != 1:
+        raise unsupported(node, "more than one scale")
+    return float(scale.item()), int(zero.item())

@@ -1,0 +1,157 @@
+"""Layers between DequantizeLinear and QuantizeLinear, and those of QLinearConv and its kin, become integer layers.
+
+What they compute stays what is written: sums of bytes are exact, one multiplication by ``x_scale * w_scale / y_scale``
+brings them to steps of the output, in float32 and in ONNX Runtime's order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gristmill.dense import Activation
+from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.passes.editor import Editor, make
+from gristmill.passes.fuse_epilogues import activation_from
+from gristmill.passes.layers import CLAMPS, CONV, LINEAR, activation_attributes
+from gristmill.passes.make_layers import geometry
+from gristmill.passes.quantized_values import (
+    Quantized,
+    QuantizedWeights,
+    centred_weights,
+    source_of,
+    target_of,
+    weights_of,
+)
+
+
+def make_quantized_layers(graph: Graph) -> Graph:
+    """Turn quantized Conv, Gemm, MatMul, QLinearConv, QLinearMatMul and QGemm with constant weights into layers."""
+    editor = Editor(graph)
+    for node in editor.nodes("Conv", "Gemm", "MatMul"):
+        _fuse_surrounded(editor, node)
+    for node in editor.nodes("QLinearConv", "QLinearMatMul", "QGemm"):
+        _convert(editor, node)
+    return editor.graph()
+
+
+def _fuse_surrounded(editor: Editor, node: Node) -> None:
+    x = source_of(editor, node.inputs[0])
+    weights = _weights(editor, node)
+    if x is None or weights is None or not _is_plain(node):
+        return
+    bias = _bias(editor, node.input(2), x, weights) if node.input(2) else ""
+    if bias is None:
+        return
+    last, activation, target = _output(editor, node)
+    attributes = _attributes(node, x, weights, target, activation)
+    op = CONV if node.op == "Conv" else LINEAR
+    name = editor.add_constant(f"{node.inputs[1]}.bytes", weights.values)
+    editor.replace(tuple(last), make(op, (x.name, name, bias, ""), last[-1], attributes))
+
+
+def _weights(editor: Editor, node: Node) -> QuantizedWeights | None:
+    """Weights with output channels first."""
+    found = weights_of(editor, node.inputs[1], _channel_axis(node))
+    if found is None or (node.op != "Conv" and found.values.ndim != 2):
+        return None
+    return found
+
+
+def _channel_axis(node: Node) -> int:
+    if node.op == "Conv":
+        return 0
+    return 0 if node.op in {"Gemm", "QGemm"} and node.integer("transB", 0) else 1
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a Gemm is nothing but ``x @ w + bias``."""
+    return node.integer("transA", 0) == 0 and node.real("alpha", 1.0) == 1 and node.real("beta", 1.0) == 1
+
+
+def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> str | None:
+    """The bias in steps of the sums, as the name of an int32 constant."""
+    step = (x.scale * weights.scales).astype(np.float64)
+    node = editor.writer(name, "DequantizeLinear")
+    values = editor.constant(name if node is None else node.inputs[0])
+    if values is None or values.size != len(step):
+        return None
+    if node is None:
+        real = values.astype(np.float64).reshape(-1)
+    else:
+        scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
+        if scale is None or values.dtype != np.int32 or (zero is not None and zero.any()):
+            return None
+        if np.allclose(scale.reshape(-1), step, rtol=1e-5, atol=0):
+            return editor.add_constant(f"{name}.steps", values.reshape(-1))
+        real = values.reshape(-1).astype(np.float64) * scale.reshape(-1)
+    steps = np.rint(np.divide(real, step, out=np.zeros_like(real), where=step != 0))
+    bounds = np.iinfo(np.int32)
+    return editor.add_constant(f"{name}.steps", np.clip(steps, bounds.min, bounds.max).astype(np.int32))
+
+
+def _output(editor: Editor, node: Node) -> tuple[list[Node], Activation, Quantized | None]:
+    """The nodes that the layer takes in, the activation among them, and what its output is quantized to."""
+    found = target_of(editor, node.outputs[0])
+    if found is not None:
+        return [node, found[0]], Activation(), found[1]
+    follower = editor.only_reader(node.outputs[0], "Relu", "Clip")
+    activation = activation_from(editor, follower) if follower is not None else None
+    if follower is None or activation is None or activation.name not in CLAMPS:
+        return [node], Activation(), None
+    found = target_of(editor, follower.outputs[0])
+    if found is None:
+        return [node, follower], activation, None
+    return [node, follower, found[0]], activation, found[1]
+
+
+def _attributes(
+    node: Node, x: Quantized, weights: QuantizedWeights, target: Quantized | None, activation: Activation
+) -> dict[str, Attribute]:
+    step = x.scale * weights.scales
+    attributes: dict[str, Attribute] = {"x_zero_point": x.zero_point}
+    if node.op in {"Conv", "QLinearConv"}:
+        attributes |= geometry(node)
+    if activation.name != "none":
+        attributes |= activation_attributes(activation)
+    if target is None:
+        return attributes | {"scale": _shortest(step), "output": "float32"}
+    return attributes | {
+        "scale": _shortest(step / target.scale),
+        "output": target.dtype.name,
+        "output_scale": float(target.scale),
+        "zero_point": target.zero_point,
+    }
+
+
+def _shortest(scales: Array) -> Array:
+    """One number instead of many equal ones."""
+    return scales[:1] if (scales == scales[0]).all() else scales
+
+
+def _convert(editor: Editor, node: Node) -> None:
+    """Operators on bytes: x, w and y with their scales and zero points, in an order of their own each."""
+    order = [0, 1, 2, 3, 4, 5, 6, 7, 8] if node.op != "QGemm" else [0, 1, 2, 3, 4, 5, 7, 8, 6]
+    names = [node.input(index) for index in order]
+    x = _tensor(editor, *names[:3])
+    target = _tensor(editor, node.outputs[0], *names[6:8]) if names[6] else None
+    values, scale, zero = editor.constant(names[3]), editor.constant(names[4]), editor.constant(names[5])
+    if x is None or values is None or scale is None or (target is None and node.op != "QGemm"):
+        return
+    if not _is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
+        return
+    axis = 0 if node.op == "QLinearConv" else _channel_axis(node)
+    weights = centred_weights(np.moveaxis(values, axis, 0), scale, zero)
+    bias = names[8] if node.op != "QLinearMatMul" else ""
+    if weights is None or (bias and editor.constant(bias) is None):
+        return
+    attributes = _attributes(node, x, weights, target, Activation())
+    name = editor.add_constant(f"{names[3]}.bytes", weights.values)
+    op = CONV if node.op == "QLinearConv" else LINEAR
+    editor.replace(node, make(op, (x.name, name, bias, ""), node, attributes))
+
+
+def _tensor(editor: Editor, name: str, scale_name: str, zero_name: str) -> Quantized | None:
+    scale, zero = editor.constant(scale_name), editor.constant(zero_name)
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return None
+    return Quantized(name, np.float32(scale.item()), int(zero.item()), zero.dtype)

@@ -1,0 +1,101 @@
+"""Quantized values in a graph: which bytes a real value comes from, and to which bytes it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.graph import Array, Node
+from gristmill.passes.editor import Editor
+
+BYTES = frozenset(map(np.dtype, (np.uint8, np.int8)))
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A value stored as integers with one scale and zero point.
+
+    Attributes:
+        name: The integers.
+        scale: Step between neighbouring integers, a float32.
+        zero_point: The integer that stands for zero.
+        dtype: Of the integers.
+    """
+
+    name: str
+    scale: np.float32
+    zero_point: int
+    dtype: np.dtype[Any]
+
+    def same_map(self, other: Quantized) -> bool:
+        """Whether equal integers mean equal reals."""
+        return (self.scale, self.zero_point, self.dtype) == (other.scale, other.zero_point, other.dtype)
+
+
+def source_of(editor: Editor, name: str) -> Quantized | None:
+    """The bytes that a value was dequantized from."""
+    node = editor.writer(name, "DequantizeLinear")
+    return None if node is None else _map_of(editor, node, node.inputs[0])
+
+
+def target_of(editor: Editor, name: str) -> tuple[Node, Quantized] | None:
+    """The node that alone reads a value, if it quantizes it to bytes, and those."""
+    node = editor.only_reader(name, "QuantizeLinear")
+    found = None if node is None else _map_of(editor, node, node.outputs[0])
+    return None if node is None or found is None else (node, found)
+
+
+def _map_of(editor: Editor, node: Node, integers: str) -> Quantized | None:
+    scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
+    if scale is None or scale.size != 1 or scale.dtype != np.float32 or (node.input(2) and zero is None):
+        return None
+    if zero is None:
+        # Without a zero point the type is uint8, or that of constants, which are no activations.
+        zero = np.zeros(1, np.uint8) if not node.integer("output_dtype", 0) else None
+    if zero is None or zero.size != 1 or zero.dtype not in BYTES:
+        return None
+    return Quantized(integers, np.float32(scale.item()), int(zero.item()), zero.dtype)
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Constant int8 weights whose zero is 0.
+
+    Attributes:
+        values: Output channels along the first axis.
+        scales: One per output channel, float32.
+    """
+
+    values: Array
+    scales: Array
+
+
+def weights_of(editor: Editor, name: str, axis: int) -> QuantizedWeights | None:
+    """The weights that a constant is dequantized from; output channels lie along ``axis``, and are put first."""
+    node = editor.writer(name, "DequantizeLinear")
+    values = editor.constant(node.inputs[0]) if node is not None else None
+    scale = editor.constant(node.inputs[1]) if node is not None else None
+    if node is None or values is None or scale is None or node.integer("block_size", 0):
+        return None
+    zero = editor.constant(node.input(2))
+    if node.input(2) and zero is None:
+        return None
+    if scale.size > 1 and node.integer("axis", 1) % values.ndim != axis:
+        return None
+    return centred_weights(np.moveaxis(values, axis, 0), scale, zero)
+
+
+def centred_weights(values: Array, scale: Array, zero: Array | None) -> QuantizedWeights | None:
+    """Bytes with their zero moved to 0, if they then still are int8."""
+    zeros = np.zeros(1, np.int16) if zero is None else zero.reshape(-1).astype(np.int16)
+    if values.dtype not in BYTES or scale.dtype != np.float32 or (zeros != zeros[0]).any():
+        return None
+    moved = values.astype(np.int16) - zeros[0] if zeros[0] else values
+    if zeros[0] and moved.size and (moved.min() < -127 or moved.max() > 127):
+        return None
+    if not zeros[0] and values.dtype == np.uint8 and values.size and values.max() > 127:
+        return None
+    scales = np.broadcast_to(scale.reshape(-1), len(values))
+    return QuantizedWeights(np.ascontiguousarray(moved, np.int8), np.ascontiguousarray(scales))

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphs import Network, ops, random_feeds, run_plan
+from gristmill import reference
+from gristmill.graph import Graph
+from gristmill.operators import TensorType
+from gristmill.passes import simplify, specialize
+
+
+class QuantizedNetwork(Network):
+    """A builder that writes quantized layers as QuantizeLinear and DequantizeLinear pairs."""
+
+    dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def quantize(self, x: str, scale: float, zero_point: int) -> str:
+        """To bytes."""
+        return self.add("QuantizeLinear", x, self.constant(scale), self.constant(zero_point, self.dtype))
+
+    def dequantize(self, q: str, scale: float, zero_point: int) -> str:
+        """From bytes."""
+        return self.add("DequantizeLinear", q, self.constant(scale), self.constant(zero_point, self.dtype))
+
+    def pair(self, x: str, scale: float = 0.05, zero_point: int = 100) -> str:
+        """To bytes and back."""
+        return self.dequantize(self.quantize(x, scale, zero_point), scale, zero_point)
+
+    def weights(self, *shape: int, axis: int = 0, per_channel: bool = True) -> str:
+        """Constant int8 weights, dequantized."""
+        values = self.constant(self.random.integers(-127, 128, shape), np.int8)
+        count = shape[axis] if per_channel else 1
+        scales = self.constant(self.random.uniform(0.002, 0.02, count).reshape(-1 if per_channel else ()))
+        return self.add("DequantizeLinear", values, scales, axis=axis)
+
+    def bias(self, weights: str, x_scale: float, channels: int) -> str:
+        """An int32 bias in steps of the sums."""
+        node = next(node for node in self.builder._nodes if node.name == weights)
+        scales = self.builder._constants[node.inputs[1]] * np.float32(x_scale)
+        values = self.constant(self.random.integers(-2000, 2000, channels), np.int32)
+        return self.add("DequantizeLinear", values, self.constant(np.broadcast_to(scales, channels)), axis=0)
+
+
+def fused(graph: Graph, **extents: int) -> Graph:
+    feeds = random_feeds(graph, **extents)
+    return specialize(simplify(graph), {name: TensorType(x.dtype, x.shape) for name, x in feeds.items()})[0]
+
+
+def assert_exact(graph: Graph, expected: list[str], **extents: int) -> Graph:
+    """The passes leave these operators, and neither they nor the plan change a bit of the result."""
+    result = fused(graph, **extents)
+    assert ops(result) == expected
+    feeds = random_feeds(graph, **extents)
+    feeds = {name: value * 3 if value.dtype.kind == "f" else value for name, value in feeds.items()}
+    wanted = reference.run(graph, feeds)
+    for name, value in reference.run(result, feeds).items():
+        np.testing.assert_array_equal(value, wanted[name], strict=True)
+    for threads in (1, 2):
+        for info, value in zip(graph.outputs, run_plan(graph, feeds, threads), strict=True):
+            np.testing.assert_array_equal(value, wanted[info.name], strict=True)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_convolutions_run_on_bytes(dtype: type, per_channel: bool, isa: str) -> None:
+    net = QuantizedNetwork()
+    net.dtype = np.dtype(dtype)
+    zero_point = 3 if dtype == np.int8 else 131
+    x = net.dequantize(net.input("n", 4, 9, 9, dtype=dtype), 0.05, zero_point)
+    w = net.weights(8, 4, 3, 3, per_channel=per_channel)
+    y = net.add("Conv", x, w, net.bias(w, 0.05, 8), pads=(1, 1, 1, 1), strides=(2, 2))
+    y = net.pair(net.add("Relu", y), 0.2, zero_point)
+    w = net.weights(8, 1, 3, 3, per_channel=per_channel)
+    y = net.add("Conv", y, w, pads=(1, 1, 1, 1), group=8)
+    graph = net.graph(net.quantize(y, 0.3, zero_point), dtype=dtype)
+    result = assert_exact(graph, ["ConvLayer", "ConvLayer"], n=2)
+    assert result.nodes[0].attributes["activation"] == "relu"
+
+
+def test_linear_layers_run_on_bytes() -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 20, dtype=np.uint8), 0.05, 120)
+    w = net.weights(30, 20)
+    y = net.pair(net.add("Gemm", x, w, net.bias(w, 0.05, 30), transB=1), 0.5, 128)
+    y = net.pair(net.add("MatMul", y, net.weights(30, 16, axis=1)), 2.0, 90)
+    graph = net.graph(net.quantize(net.add("Gemm", y, net.weights(16, 10, axis=1)), 9.0, 7), dtype=np.uint8)
+    assert_exact(graph, ["LinearLayer"] * 3, n=3)
+
+
+def test_sums_are_residuals_or_sums_of_bytes() -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 4, 6, 6, dtype=np.uint8), 0.05, 120)
+    y = net.pair(net.add("Conv", x, net.weights(4, 4, 1, 1)), 0.1, 128)
+    y = net.pair(net.add("Relu", net.add("Add", y, x)), 0.07, 0)
+    z = net.pair(net.add("Exp", y), 0.3, 5)
+    graph = net.graph(net.quantize(net.add("Add", y, z), 0.11, 60), dtype=np.uint8)
+    result = assert_exact(graph, ["ConvLayer", "Lookup", "QLinearAdd"], n=2)
+    assert result.nodes[0].attributes["sum_zero_point"] == 0
+
+
+def test_bytes_stay_bytes_between_layers() -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 4, 8, 8, dtype=np.uint8), 0.05, 120)
+    y = net.pair(net.add("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2)), 0.05, 120)
+    y = net.pair(net.add("Transpose", y, perm=(0, 2, 3, 1)), 0.05, 120)
+    y = net.pair(net.add("Reshape", y, net.constant([0, 4, 4, 4], np.int64)), 0.05, 120)
+    y = net.pair(net.add("Pad", y, net.constant([0, 0, 1, 1, 0, 0, 0, 0], np.int64)), 0.05, 120)
+    graph = net.graph(net.quantize(y, 0.05, 120), dtype=np.uint8)
+    assert_exact(graph, ["MaxPool", "Transpose", "Reshape", "Pad"], n=2)
+
+
+def test_concatenations_map_their_parts() -> None:
+    net = QuantizedNetwork()
+    a = net.dequantize(net.input(1, 3, 4, dtype=np.uint8), 0.05, 120)
+    b = net.dequantize(net.input(1, 2, 4, dtype=np.uint8, name="z"), 0.07, 90)
+    graph = net.graph(net.quantize(net.add("Concat", a, b, axis=1), 0.07, 90), dtype=np.uint8)
+    assert_exact(graph, ["Lookup", "Concat"])
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "HardSwish", "LeakyRelu", "Tanh", "Gelu", "Clip"])
+def test_functions_of_bytes_are_tables(op: str) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input(256, dtype=np.uint8), 0.05, 120)
+    bounds = (net.constant(-0.5), net.constant(1.0)) if op == "Clip" else ()
+    graph = net.graph(net.quantize(net.add("Relu", net.add(op, x, *bounds)), 0.01, 10), dtype=np.uint8)
+    assert_exact(graph, ["Lookup"])
+
+
+def test_means_and_products_of_bytes() -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 4, 5, 5, dtype=np.uint8), 0.05, 120)
+    gate = net.pair(net.add("GlobalAveragePool", x), 0.02, 128)
+    graph = net.graph(net.quantize(net.add("Mul", x, gate), 0.02, 128), dtype=np.uint8)
+    result = fused(graph, n=2)
+    assert ops(result) == ["QLinearGlobalAveragePool", "QLinearMul"]
+    feeds = random_feeds(graph, n=2)
+    wanted = reference.run(graph, feeds)[graph.outputs[0].name].astype(int)
+    (actual,) = run_plan(graph, feeds)
+    # ONNX Runtime's integer mean rounds once where the operators as written round twice.
+    assert np.abs(actual.astype(int) - wanted).max() <= 1
+
+
+def test_layers_without_a_quantized_result_yield_reals() -> None:
+    net = QuantizedNetwork()
+    x = net.pair(net.input("n", 20))
+    w = net.weights(30, 20)
+    y = net.add("Relu", net.add("Gemm", x, w, net.bias(w, 0.05, 30), transB=1))
+    graph = net.graph(y)
+    result = fused(graph, n=2)
+    assert ops(result) == ["QuantizeLinear", "LinearLayer"]
+    feeds = random_feeds(graph, n=2)
+    wanted = reference.run(graph, feeds)[y]
+    np.testing.assert_allclose(run_plan(graph, feeds)[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change", ["weight zero point", "wide weights", "float weights", "two scales", "weights by input"]
+)
+def test_what_is_not_an_integer_layer_runs_on_reals(change: str) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input(2, 4, dtype=np.uint8), 0.05, 120)
+    values = net.constant(net.random.integers(0, 255, (3, 4)), np.uint8)
+    if change == "two scales":
+        x = net.add("DequantizeLinear", "x", net.constant([0.1] * 4), net.constant([3] * 4, np.uint8), axis=1)
+    if change == "weight zero point":
+        w = net.add("DequantizeLinear", values, net.constant([0.1] * 3), net.constant([1, 2, 3], np.uint8), axis=0)
+    elif change == "wide weights":
+        w = net.add("DequantizeLinear", values, net.constant(0.1), net.constant(3, np.uint8))
+    elif change == "weights by input":
+        w = net.weights(3, 4, axis=1)
+    elif change == "float weights":
+        w = net.normal(3, 4)
+    else:
+        w = net.weights(3, 4)
+    graph = net.graph(net.add("Gemm", x, w, transB=1))
+    result = fused(graph)
+    assert ops(result) == ["DequantizeLinear", "LinearLayer"]
+    feeds = random_feeds(graph)
+    wanted = reference.run(graph, feeds)[graph.outputs[0].name]
+    np.testing.assert_allclose(run_plan(graph, feeds)[0], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_operators_on_bytes_are_layers() -> None:
+    net = QuantizedNetwork()
+
+    def byte(value: int) -> str:
+        return net.constant(value, np.uint8)
+
+    x = net.input("n", 3, 6, 6, dtype=np.uint8)
+    w = net.constant(net.random.integers(-127, 128, (4, 3, 3, 3)), np.int8)
+    maps = net.constant(0.1), byte(100), w, net.constant([0.01, 0.02, 0.03, 0.04]), net.constant([0] * 4, np.int8)
+    bias = net.constant(net.random.integers(-999, 999, 4), np.int32)
+    y = net.add("QLinearConv", x, *maps, net.constant(0.5), byte(90), bias)
+    y = net.add("Flatten", y)
+    w = net.constant(net.random.integers(-127, 128, (64, 7)), np.int8)
+    y = net.add(
+        "QLinearMatMul",
+        y,
+        net.constant(0.5),
+        byte(90),
+        w,
+        net.constant(0.01),
+        net.constant(0, np.int8),
+        net.constant(2.0),
+        byte(128),
+    )
+    w = net.constant(net.random.integers(-127, 128, (5, 7)), np.int8)
+    maps = net.constant(2.0), byte(128), w, net.constant([0.01] * 5), net.constant([0] * 5, np.int8)
+    bias = net.constant(net.random.integers(-999, 999, 5), np.int32)
+    graph = net.graph(net.add("QGemm", y, *maps, bias, net.constant(1.5), byte(50), transB=1), dtype=np.uint8)
+    assert_exact(graph, ["ConvLayer", "Flatten", "LinearLayer", "LinearLayer"], n=2)

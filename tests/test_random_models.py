@@ -1,0 +1,48 @@
+"""Random models in onnxruntime and here. ``GRISTMILL_RANDOM_MODELS=2000`` asks for more of them."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import gristmill as gm
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from random_models import Array, RandomModel  # noqa: E402
+
+COUNT = int(os.environ.get("GRISTMILL_RANDOM_MODELS", "150"))
+CHUNK = 25
+
+
+def both(model: RandomModel, seed: int) -> list[tuple[Array, Array]]:
+    """The outputs of a session here and of one of onnxruntime."""
+    x = np.random.default_rng(seed).standard_normal(model.input_shape).astype(np.float32)
+    data = model.model().SerializeToString()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    theirs = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    return list(zip(gm.InferenceSession(data).run(None, {"x": x}), theirs, strict=True))
+
+
+@pytest.mark.parametrize("start", range(0, COUNT, CHUNK))
+def test_random_float_models_agree(start: int) -> None:
+    for seed in range(start, start + CHUNK):
+        for ours, theirs in both(RandomModel(seed), seed):
+            scale = max(1.0, float(np.abs(theirs).max(initial=0)))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * scale, err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("start", range(0, COUNT, CHUNK))
+def test_random_int8_models_agree(start: int) -> None:
+    different, total = 0, 0
+    for seed in range(start, start + CHUNK):
+        model = RandomModel(seed, int8=True)
+        for ours, theirs in both(model, seed):
+            different += np.count_nonzero(np.abs(ours - theirs) > 1e-6)
+            total += ours.size
+    # Sums of two tensors and means are rounded once by onnxruntime, as fused multiply-adds, and twice as written.
+    assert different <= 2e-3 * total, (different, total)
