@@ -15,6 +15,7 @@ constexpr std::size_t kTaskElements = 1 << 14;
 struct DepthwiseCall {
   const ConvCall& conv;
   const DepthwiseWeights& weights;
+  const GatherKernel& gather;
   const DepthwisePlan* plan;  // null where planes are staged
   ActivationForm form;
   std::size_t multiplier;
@@ -50,15 +51,16 @@ void gather_run(const DepthwiseCall& call, const void* source, std::size_t plane
   job.segment_count = call.plan->segments().size();
   job.indices = call.plan->indices();
   job.shared = call.plan->shared();
-  job.groups = is_f32 ? kernel.height : kernel.height * DepthwiseWeights::quads(kernel);
-  job.taps = kernel.width;
+  const std::size_t row_vectors = ceil_div(kernel.width, call.gather.taps);
+  job.groups = call.gather.taps == 4 ? kernel.height * row_vectors : kernel.height;
+  job.group_vectors = call.gather.taps == 4 ? 1 : row_vectors;
   job.weights = call.weights.gathered(m);
   job.epilogue = is_f32 ? static_cast<const void*>(&f32) : &s8;
   job.out = static_cast<std::byte*>(conv.out) + offset * element_size(conv.stage.output());
   job.positions = conv.layout.positions();
   job.padding = static_cast<std::uint8_t>(conv.input.zero_point);
   job.flip = call.form.flip;
-  (is_f32 ? conv.kernels.depthwise.gather_f32 : conv.kernels.depthwise.gather_s8).run(job);
+  call.gather.run(job);
   if (conv.stage.has_passes())
     conv.stage.finish({conv.out, conv.residual, offset, 1, count * call.multiplier * job.positions, 0},
                       conv.kernels);
@@ -153,10 +155,13 @@ void convolve_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size
 void conv2d_depthwise(const ConvCall& conv) {
   const DepthwiseWeights& weights = conv.weights.depthwise();
   const bool is_f32 = conv.weights.is_f32();
-  const auto plan = weights.plan(
-      geometry_of(conv), is_f32 ? conv.kernels.depthwise.gather_f32 : conv.kernels.depthwise.gather_s8);
+  const GatherKernel& gather = is_f32 ? conv.kernels.depthwise.gather_f32 : conv.kernels.depthwise.gather_s8;
+  const auto plan = weights.plan(geometry_of(conv), gather);
   const std::uint8_t flip = plan ? std::uint8_t{0} : conv.kernels.depthwise.flip;
-  const DepthwiseCall call{conv, weights, plan.get(),
+  const DepthwiseCall call{conv,
+                           weights,
+                           gather,
+                           plan.get(),
                            activation_form(conv.input.type, conv.input.zero_point, flip),
                            conv.weights.out_channels() / conv.input.channels};
   if (!is_f32) {

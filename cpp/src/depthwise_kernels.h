@@ -49,6 +49,7 @@ struct DepthwiseJob {
 struct GatherWindows {
   std::int32_t first[2];  ///< elements from the segment's source
   std::uint32_t indices;  ///< vectors from the first of the plan
+  bool second, padded;    ///< whether any lane wants an element of the second one, or padding
   bool operator==(const GatherWindows&) const = default;
 };
 
@@ -71,11 +72,14 @@ struct GatherSegment {
 
 /// Some planes that are gathered: neighbours in the input and in the output.
 ///
-/// `groups` sums follow each other in each block. For s8 a group is four neighbouring taps of a kernel row,
-/// or as many as there are, and an index vector holds four bytes for each of 16 pixels. Windows belong to the
-/// block and group where `shared`, else to each vector of them. For f32 a group is a kernel row of `taps`
-/// taps, and each has an index vector of dwords, whose top bit is set for the second window; blocks are
-/// vectors.
+/// A block's sums are made of `groups`, one after the other, each of some neighbouring taps of a kernel row.
+/// A group has windows for each of the block's vectors, or one pair for all where `shared`. An index vector
+/// holds `taps` taps (of GatherKernel) side by side for each pixel:
+///
+///     4, s8     a group is up to four taps. Bytes: 0.. first window, then the second.
+///     2, s8     a group is a kernel row. Words, of which the high byte gives 0: below 0x80 the first window,
+///               from 0x80 on the second (all of it), 0xC0 padding, 0xFF nothing.
+///     1, f32    a group is a kernel row. Dwords: 0.. first window, then the second, whose top bit is set.
 struct DepthwiseGatherJob {
   const void* source;  ///< planes of in_plane elements; whole windows may be read, but for the last element
   std::size_t in_plane;
@@ -84,10 +88,10 @@ struct DepthwiseGatherJob {
   std::size_t segment_count;
   const void* indices;  ///< vectors, aligned
   bool shared;
-  std::size_t groups, taps;
-  const void* weights;   ///< [output planes][groups][4] s8, or [output planes][groups][taps] f32
-  const void* epilogue;  ///< EpilogueS8 or EpilogueF32 at the first output plane's channel
-  void* out;             ///< [output planes][positions]
+  std::size_t groups, group_vectors;  ///< index vectors of a pixel vector and group
+  const void* weights;                ///< [output planes][groups][group_vectors] dwords: 4 s8, 2 s16 or 1 f32
+  const void* epilogue;               ///< EpilogueS8 or EpilogueF32 at the first output plane's channel
+  void* out;                          ///< [output planes][positions]
   std::size_t positions;
   std::uint8_t padding, flip;  ///< s8: what padding reads; then each byte is XORed with `flip` to be u8
 };
@@ -96,6 +100,8 @@ struct DepthwiseGatherJob {
 struct GatherKernel {
   std::size_t lanes;    ///< output pixels of a vector
   std::size_t vectors;  ///< of a block
+  std::size_t taps;     ///< of a pixel in an index vector
+  std::size_t most;     ///< elements of a plane up to which it is faster than staging
   void (*run)(const DepthwiseGatherJob& job);
 };
 

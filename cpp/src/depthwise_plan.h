@@ -28,10 +28,8 @@ struct DepthwiseGeometry {
 /// Equal index vectors are stored once too, so that a plan stays in the first-level cache.
 class DepthwisePlan {
  public:
-  enum class Operand { s8, f32 };
-
-  /// Null where some block's taps are too far apart for its windows.
-  static std::unique_ptr<const DepthwisePlan> make(const DepthwiseGeometry& geometry, Operand operand,
+  /// Null where some block's taps are too far apart for its windows, and where staging is faster.
+  static std::unique_ptr<const DepthwisePlan> make(const DepthwiseGeometry& geometry,
                                                    const GatherKernel& kernel);
 
   std::span<const GatherSegment> segments() const { return segments_; }

@@ -21,16 +21,13 @@ class DepthwiseWeights {
   DepthwiseWeights(const WeightView<std::int8_t>& weights, ConvKernel kernel, const KernelTable& kernels);
   DepthwiseWeights(const WeightView<float>& weights, ConvKernel kernel, const KernelTable& kernels);
 
-  /// Groups of up to four taps in a kernel row, which gathering kernels of s8 take together.
-  static std::size_t quads(ConvKernel kernel) { return (kernel.width + 3) / 4; }
-
   /// Of an output channel, for the kernels of staged and of gathered planes.
   const void* staged(std::size_t channel) const {
     return staged_.data<std::byte>() + channel * staged_bytes_;
   }
   const void* gathered(std::size_t channel) const {
-    const AlignedBuffer& plain = operand_ == DepthwisePlan::Operand::f32 ? staged_ : gathered_;
-    return plain.data<std::byte>() + channel * gathered_bytes_;
+    const AlignedBuffer& weights = is_f32_ ? staged_ : gathered_;
+    return weights.data<std::byte>() + channel * gathered_bytes_;
   }
   std::size_t bytes() const { return staged_.bytes() + gathered_.bytes(); }
   const WeightSums& sums() const { return sums_; }
@@ -46,7 +43,7 @@ class DepthwiseWeights {
     std::shared_ptr<const DepthwisePlan> plan;
   };
 
-  DepthwisePlan::Operand operand_;
+  bool is_f32_;
   std::size_t staged_bytes_, gathered_bytes_;
   AlignedBuffer staged_, gathered_;
   WeightSums sums_;

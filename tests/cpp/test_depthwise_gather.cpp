@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -73,17 +74,36 @@ DepthwiseGatherJob job_of(const Planes& planes, const DepthwisePlan& plan) {
   return job;
 }
 
+/// Kernel rows with zeros behind them, in dwords of four s8 or two s16.
+void pack(const std::vector<std::int8_t>& weights, std::size_t columns, std::size_t taps,
+          GuardedBuffer<std::uint8_t>& packed) {
+  const std::size_t bytes = 4 / taps, row_bytes = (columns + taps - 1) / taps * 4;
+  std::memset(packed.data(), 0, packed.size());
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const std::int16_t weight = weights[i];
+    std::memcpy(packed.data() + i / columns * row_bytes + i % columns * bytes, &weight, bytes);
+  }
+}
+
+/// Of use for planes that would be faster to stage too.
+GatherKernel any_size(GatherKernel kernel) {
+  kernel.most = std::numeric_limits<std::size_t>::max();
+  return kernel;
+}
+
 void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) {
-  const auto plan = DepthwisePlan::make(planes.geometry, DepthwisePlan::Operand::s8, kernel);
+  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
   if (!plan) return;
   DepthwiseGatherJob job = job_of(planes, *plan);
   const std::size_t outputs = planes.count * planes.multiplier;
   GuardedBuffer<std::uint8_t> source(planes.count * planes.in_plane() + plan->overrun(), planes.edge);
   for (auto& byte : source.span()) byte = static_cast<std::uint8_t>(up_to(random, 255));
-  const std::size_t columns = planes.geometry.kernel_columns, quads = (columns + 3) / 4 * 4;
-  GuardedBuffer<std::int8_t> weights(outputs * planes.geometry.kernel_rows * quads, planes.edge);
-  for (std::size_t i = 0; i < weights.size(); ++i)
-    weights[i] = static_cast<std::int8_t>(i % quads < columns ? random.integer(-128, 127) : 0);
+  const std::size_t columns = planes.geometry.kernel_columns, kernel_rows = planes.geometry.kernel_rows;
+  const std::size_t row_vectors = (columns + kernel.taps - 1) / kernel.taps;
+  std::vector<std::int8_t> weights(outputs * planes.taps());
+  for (auto& weight : weights) weight = static_cast<std::int8_t>(random.integer(-128, 127));
+  GuardedBuffer<std::uint8_t> packed(outputs * kernel_rows * row_vectors * 4, planes.edge);
+  pack(weights, columns, kernel.taps, packed);
   const OutputType types[] = {OutputType::u8, OutputType::s8, OutputType::s32, OutputType::f32};
   const EpilogueCase first = random_epilogue(random, types[up_to(random, 3)]);
   std::vector<EpilogueCase> channels(outputs, first);
@@ -102,8 +122,9 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
   const std::size_t bytes = element_bytes(first.type);
   GuardedBuffer<std::uint8_t> out(outputs * planes.positions() * bytes, planes.edge);
   job.source = source.data();
-  job.groups = planes.geometry.kernel_rows * quads / 4;
-  job.weights = weights.data();
+  job.groups = kernel_rows * (kernel.taps == 4 ? row_vectors : 1);
+  job.group_vectors = kernel.taps == 4 ? 1 : row_vectors;
+  job.weights = packed.data();
   job.epilogue = &constants;
   job.out = out.data();
   job.padding = static_cast<std::uint8_t>(up_to(random, 255));
@@ -112,11 +133,10 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
   for (std::size_t i = 0; i < outputs * planes.positions(); ++i) {
     const std::size_t m = i / planes.positions();
     const std::uint8_t* plane = source.data() + m / planes.multiplier * planes.in_plane();
-    const std::int8_t* w = weights.data() + m * planes.geometry.kernel_rows * quads;
+    const std::int8_t* w = weights.data() + m * planes.taps();
     std::int64_t sum = 0;
-    for_each_tap(planes, plane, job.padding, i % planes.positions(), [&](std::size_t t, std::uint8_t x) {
-      sum += std::int64_t{x ^ job.flip} * w[t / columns * quads + t % columns];
-    });
+    for_each_tap(planes, plane, job.padding, i % planes.positions(),
+                 [&](std::size_t t, std::uint8_t x) { sum += std::int64_t{x ^ job.flip} * w[t]; });
     std::uint32_t got = 0;
     std::memcpy(&got, &out[i * bytes], bytes);
     if (got == expected_output(channels[m], sum)) continue;
@@ -128,7 +148,7 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
 
 /// Whole numbers, whose sums are exact, and a NaN.
 void check_f32(const GatherKernel& kernel, const Planes& planes, Random& random) {
-  const auto plan = DepthwisePlan::make(planes.geometry, DepthwisePlan::Operand::f32, kernel);
+  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
   if (!plan) return;
   DepthwiseGatherJob job = job_of(planes, *plan);
   const std::size_t outputs = planes.count * planes.multiplier;
@@ -144,7 +164,7 @@ void check_f32(const GatherKernel& kernel, const Planes& planes, Random& random)
   GuardedBuffer<float> out(outputs * planes.positions(), planes.edge);
   job.source = source.data();
   job.groups = planes.geometry.kernel_rows;
-  job.taps = planes.geometry.kernel_columns;
+  job.group_vectors = planes.geometry.kernel_columns;
   job.weights = weights.data();
   job.epilogue = &epilogue;
   job.out = out.data();
@@ -225,18 +245,17 @@ ISA_TEST(depthwise_gather_random_geometries) {
 /// compare with says nothing of that.
 ISA_TEST(depthwise_plans_exist_for_networks) {
   const DepthwiseKernels& kernels = kernel_table(isa).depthwise;
-  using Operand = DepthwisePlan::Operand;
   for (std::size_t size : {224, 112, 75, 56, 38, 28, 19, 14, 7, 4}) {
     for (std::size_t stride : {1, 2}) {
       for (std::size_t kernel : {3, 5}) {
         const DepthwiseGeometry geometry = square(size, kernel, stride, kernel / 2);
-        if (kernels.gather_s8.run != nullptr)
-          CHECK(DepthwisePlan::make(geometry, Operand::s8, kernels.gather_s8) != nullptr);
+        if (kernels.gather_s8.run != nullptr && size * size <= kernels.gather_s8.most)
+          CHECK(DepthwisePlan::make(geometry, kernels.gather_s8) != nullptr);
         if (kernels.gather_f32.run != nullptr)
-          CHECK(DepthwisePlan::make(geometry, Operand::f32, kernels.gather_f32) != nullptr);
+          CHECK(DepthwisePlan::make(geometry, kernels.gather_f32) != nullptr);
       }
     }
   }
   if (kernels.gather_s8.run == nullptr) return;
-  CHECK(DepthwisePlan::make(square(400, 3, 99, 1), Operand::s8, kernels.gather_s8) == nullptr);
+  CHECK(DepthwisePlan::make(square(400, 3, 99, 1), kernels.gather_s8) == nullptr);
 }

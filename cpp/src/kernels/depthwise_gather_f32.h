@@ -23,7 +23,7 @@ class AnyKernel {
       : indices_(static_cast<const typename Pair::Index*>(job.indices)),
         weights_(weights),
         rows_(job.groups),
-        taps_(job.taps) {}
+        taps_(job.group_vectors) {}
 
   [[gnu::always_inline]] std::size_t rows() const { return rows_; }
 
@@ -110,7 +110,7 @@ void gather_planes(const DepthwiseGatherJob& job) {
   auto* out = static_cast<float*>(job.out);
   for (std::size_t m = 0, planes = job.planes * job.multiplier; m < planes; ++m, out += job.positions) {
     const float* source = static_cast<const float*>(job.source) + m / job.multiplier * job.in_plane;
-    const Kernel kernel(job, weights + m * job.groups * job.taps);
+    const Kernel kernel(job, weights + m * job.groups * job.group_vectors);
     const auto bias = V::broadcast(epilogue.bias + m);
     std::size_t at = 0;
     for (std::size_t s = 0; s < job.segment_count; ++s) {
@@ -134,7 +134,7 @@ void gather_planes(const DepthwiseGatherJob& job) {
 
 template <class V, class Pair>
 void gather_f32(const DepthwiseGatherJob& job) {
-  if (job.groups == 3 && job.taps == 3) return gather_planes<V, SquareKernel<V, Pair, 3>>(job);
+  if (job.groups == 3 && job.group_vectors == 3) return gather_planes<V, SquareKernel<V, Pair, 3>>(job);
   gather_planes<V, AnyKernel<V, Pair>>(job);
 }
 

@@ -3,12 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "depthwise_kernels.h"
 #include "epilogue_avx512vnni.h"
-#include "kernel_table.h"
 #include "kernels/unroll.h"
 
 /// One byte permutation of two registers puts the four taps of sixteen pixels side by side, as vpdpbusd wants
-/// them. This file alone is compiled for VBMI, and installed where the processor has it.
+/// them.
 namespace gristmill {
 namespace {
 
@@ -123,11 +123,8 @@ void gather_s8(const DepthwiseGatherJob& job) { job.shared ? convolve<true>(job)
 
 }  // namespace
 
-void install_window_vbmi_avx512vnni(WindowKernels& slots);
-
-void install_vbmi_avx512vnni(KernelTable& table) {
-  install_window_vbmi_avx512vnni(table.window);
-  table.depthwise.gather_s8 = {kLanes, kVectors, gather_s8};
+void install_depthwise_vbmi_avx512vnni(DepthwiseKernels& slots) {
+  slots.gather_s8 = {kLanes, kVectors, 4, SIZE_MAX, gather_s8};
 }
 
 }  // namespace gristmill

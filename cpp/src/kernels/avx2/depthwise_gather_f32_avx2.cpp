@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "depthwise_kernels.h"
 #include "f32_avx2.h"
@@ -27,8 +28,8 @@ struct WindowPair {
 
 }  // namespace
 
-void install_depthwise_gather_avx2(DepthwiseKernels& slots) {
-  slots.gather_f32 = {F32x8::kWidth, 1, gather_f32<F32x8, WindowPair>};
+void install_depthwise_gather_f32_avx2(DepthwiseKernels& slots) {
+  slots.gather_f32 = {F32x8::kWidth, 1, 1, SIZE_MAX, gather_f32<F32x8, WindowPair>};
 }
 
 }  // namespace gristmill

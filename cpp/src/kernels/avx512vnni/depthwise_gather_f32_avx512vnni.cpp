@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "depthwise_kernels.h"
 #include "f32_avx512vnni.h"
@@ -23,8 +24,8 @@ struct WindowPair {
 
 }  // namespace
 
-void install_depthwise_gather_avx512vnni(DepthwiseKernels& slots) {
-  slots.gather_f32 = {F32x16::kWidth, 1, gather_f32<F32x16, WindowPair>};
+void install_depthwise_gather_f32_avx512vnni(DepthwiseKernels& slots) {
+  slots.gather_f32 = {F32x16::kWidth, 1, 1, SIZE_MAX, gather_f32<F32x16, WindowPair>};
 }
 
 }  // namespace gristmill
