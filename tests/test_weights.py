@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import struct
@@ -150,6 +151,44 @@ def test_npz(load: Callable[..., Any]) -> None:
         np.testing.assert_array_equal(got[name], array)
 
 
+def _safetensors(header: object, data: bytes = b"", size: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text + data
+
+
+def _entry(shape: object, begin: object, end: object, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def test_safetensors(load: Callable[..., Any], values: np.ndarray[Any, Any]) -> None:
+    brain = (values.view(np.uint32) >> 16).astype(np.uint16)
+    header = {
+        "__metadata__": {"format": "pt"},
+        "b": _entry([24], 96, 144, "BF16"),
+        "a": _entry([4, 6], 0, 96),
+        "none": _entry([0, 3], 144, 144),
+    }
+    got = load(_safetensors(header, values.tobytes() + brain.tobytes()), ".safetensors")
+    assert list(got) == ["b", "a", "none"]
+    np.testing.assert_array_equal(got["a"], values.reshape(4, 6))
+    np.testing.assert_array_equal(got["b"], values)
+    assert got["none"].shape == (0, 3)
+
+
+def test_keras_weights(load: Callable[..., Any]) -> None:
+    h5py = pytest.importorskip("h5py")
+    out = io.BytesIO()
+    with h5py.File(out, "w") as file:
+        file.attrs["layer_names"] = [b"dense", b"flat"]
+        file.create_group("flat").attrs["weight_names"] = np.array([], "S1")
+        file.create_group("dense").attrs["weight_names"] = [b"dense/kernel:0", b"dense/bias:0"]
+        file["dense/dense/kernel:0"] = np.eye(3, dtype=np.float16)
+        file["dense/dense/bias:0"] = np.ones(3, np.float32)
+    got = load(out.getvalue(), ".h5")
+    assert list(got) == ["dense/kernel", "dense/bias"]
+    assert got["dense/kernel"].dtype == np.float32
+
+
 class _Calls:
     """Would run a function if the pickle were executed."""
 
@@ -249,6 +288,35 @@ def _hostile_npz() -> Iterator[tuple[str, bytes]]:
     yield "lies about its size", bytes(lying)
 
 
+def _hostile_safetensors() -> Iterator[tuple[str, bytes]]:
+    good = _safetensors({"w": _entry([2], 0, 8)}, bytes(8))
+    yield from ((f"cut to {length}", good[:length]) for length in (0, 7, 8, 20, len(good) - 1))
+    yield "trailing bytes", good + b"x"
+    yield "header beyond the file", _safetensors({}, size=1000)
+    yield "header of 2^63", _safetensors({}, size=2**63)
+    yield "header no JSON", _safetensors(b"{")
+    yield "header a list", _safetensors([])
+    yield "header nested", _safetensors(b"[" * 100_000)
+    yield "header no text", _safetensors(b"\xff\xfe{}")
+    yield "a name twice", _safetensors(b'{"a": {}, "a": {}}')
+    yield "no offsets", _safetensors({"w": {"dtype": "F32", "shape": [1]}}, bytes(4))
+    yield "entry no object", _safetensors({"w": 5})
+    for name, entry in {
+        "shape negative": _entry([-2], 0, 8),
+        "shape overflows": _entry([2**32, 2**32], 0, 8),
+        "shape of truths": _entry([True, 2], 0, 8),
+        "shape no list": _entry("ab", 0, 8),
+        "type unknown": _entry([2], 0, 8, "F4"),
+        "too small": _entry([3], 0, 8),
+        "backwards": _entry([2], 8, 0),
+        "beyond": _entry([4], 0, 16),
+        "gap": _entry([1], 4, 8),
+        "offsets of text": _entry([2], "0", "8"),
+    }.items():
+        yield name, _safetensors({"w": entry}, bytes(8))
+    yield "overlap", _safetensors({"a": _entry([2], 0, 8), "b": _entry([2], 4, 12)}, bytes(12))
+
+
 def _is_refused(load: Callable[..., Any], data: bytes, suffix: str) -> bool:
     try:
         load(data, suffix)
@@ -257,7 +325,9 @@ def _is_refused(load: Callable[..., Any], data: bytes, suffix: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("suffix", "files"), [(".pt", _hostile_torch), (".npz", _hostile_npz)])
+@pytest.mark.parametrize(
+    ("suffix", "files"), [(".pt", _hostile_torch), (".npz", _hostile_npz), (".safetensors", _hostile_safetensors)]
+)
 def test_hostile_files_are_refused(
     load: Callable[..., Any], suffix: str, files: Callable[[], Iterator[tuple[str, bytes]]]
 ) -> None:
@@ -292,5 +362,7 @@ def test_unknown_suffix_names_what_is_known(load: Callable[..., Any]) -> None:
 @pytest.mark.skipif("GRISTMILL_REAL_DATA" not in os.environ, reason="GRISTMILL_REAL_DATA is not set")
 def test_a_real_checkpoint() -> None:
     weights = load_weights(Path(os.environ["GRISTMILL_REAL_DATA"], "cifar10_resnet20.th"))
+    twin = load_weights(Path(os.environ["GRISTMILL_REAL_DATA"], "cifar10_resnet20.safetensors"))
     assert len(weights) == 97
+    assert all((weights[name] == twin[name]).all() for name in twin)
     assert weights["conv1.weight"].shape == (16, 3, 3, 3)

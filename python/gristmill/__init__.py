@@ -18,6 +18,7 @@ from gristmill.errors import (
 )
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 from gristmill.loaders import load
+from gristmill.loaders.torch_module import from_torch
 from gristmill.model import Model
 from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
@@ -36,6 +37,7 @@ __all__ = [
     "UnsupportedOpError",
     "__version__",
     "errors",
+    "from_torch",
     "get_isa",
     "get_num_threads",
     "kernels",

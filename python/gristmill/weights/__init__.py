@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import GristmillError, ModelFormatError
+from gristmill.weights.keras_file import read_keras_weights
 from gristmill.weights.npz_file import read_npz
+from gristmill.weights.safetensors_file import read_safetensors
 from gristmill.weights.torch_file import read_checkpoint
 
 __all__ = ["load_weights"]
@@ -26,9 +28,9 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """Read the named arrays of a weights file; nothing in the file is ever executed.
 
     Args:
-        path: A PyTorch checkpoint (``.pt``, ``.pth``, ``.th``, ``.bin``; PyTorch is not needed) or ``.npz``. A state
-            dictionary inside a training checkpoint is found under its usual names, and the prefix ``module.`` of
-            data-parallel training is taken off.
+        path: A PyTorch checkpoint (``.pt``, ``.pth``, ``.th``, ``.bin``; PyTorch is not needed), ``.safetensors``,
+            ``.npz``, or the weights of a Keras model (``.h5``). A state dictionary inside a training checkpoint is
+            found under its usual names, and the prefix ``module.`` of data-parallel training is taken off.
 
     Returns:
         Arrays by name, in the order of the file. float16 and bfloat16 become float32.
@@ -87,5 +89,7 @@ def _single(array: Array) -> Array:
 
 _READERS: dict[str, Callable[[BinaryIO], dict[str, Array]]] = {
     ".npz": read_npz,
+    ".safetensors": read_safetensors,
+    **dict.fromkeys((".h5", ".hdf5"), read_keras_weights),
     **dict.fromkeys((".pt", ".pth", ".th", ".bin"), _read_torch),
 }

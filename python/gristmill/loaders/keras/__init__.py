@@ -1,8 +1,8 @@
 """Keras models: ``.h5`` of Keras 1 to 3 and ``.keras``, without TensorFlow or Keras.
 
-``hdf5`` reads the container and refuses what leads out of it, ``sources`` finds each layer's weights, ``topology``
-walks the configuration, and the tables of layers (``convolutions``, ``shapes``, ``activations``) translate each into
-ONNX's operators in NCHW, with the help of ``layer`` and ``values``.
+The container is read with suspicion (:mod:`gristmill.weights.hdf5`); ``sources`` finds each layer's weights,
+``topology`` walks the configuration, and the tables of layers (``convolutions``, ``shapes``, ``activations``) translate
+each into ONNX's operators in NCHW, with the help of ``layer`` and of :mod:`gristmill.loaders.channels_last`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 from gristmill.errors import ModelFormatError
 from gristmill.graph import Graph
-from gristmill.loaders.keras.hdf5 import Hdf5File
 from gristmill.loaders.keras.sources import NamedVariables, NumberedVariables
 from gristmill.loaders.keras.topology import translate
 from gristmill.loaders.source import Source
 from gristmill.weights.archive import Archive
+from gristmill.weights.hdf5 import Hdf5File
 
 __all__ = ["is_h5", "is_keras", "read_h5", "read_keras"]
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError
-from gristmill.loaders.keras.hdf5 import Hdf5File
 from gristmill.loaders.keras.layer import WeightSource
+from gristmill.weights.hdf5 import Hdf5File
 
 __all__ = ["NamedVariables", "NumberedVariables", "WeightScope"]
 
