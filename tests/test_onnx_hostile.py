@@ -300,7 +300,8 @@ def test_traps_in_place_of_external_data_are_refused(trap: str, tmp_path: Path) 
         pytest.skip(f"cannot be made here: {error}")
     path = home / "model.onnx"
     path.write_bytes(with_tensor(external([2, 3], location=location)).SerializeToString())
-    assert "external data" in str(refused(path))
+    reasons = {"pipe": "is not a regular file", "hard link": "has hard links", "short": "has 23 bytes"}
+    assert reasons.get(trap, "leads outside") in str(refused(path))
 
 
 def test_special_files_are_refused(tmp_path: Path) -> None:

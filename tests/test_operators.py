@@ -110,6 +110,22 @@ def test_values_beyond_the_type_saturate() -> None:
     assert evaluate("QuantizeLinear", x, np.float32(1e-3), np.uint8(7)).tolist() == [0, 255, 0, 255, 0]
 
 
+def test_requantization_multiplies_by_one_scale() -> None:
+    """(x_scale * w_scale) / y_scale in this order: -22102 steps of it lie just beyond -72.5, of another order on it."""
+    scales = np.float32(0.31097695), np.float32(0.14150394), np.float32(13.4149885)
+    x, w = np.array([[254, 4]], np.uint8), np.array([[-87], [-1]], np.int8)
+    got = evaluate("QLinearMatMul", x, scales[0], np.uint8(0), w, scales[1], np.int8(0), scales[2], np.int8(0))
+    assert got.item() == -73
+
+
+def test_slices_going_down_from_before_the_start_take_the_first_element() -> None:
+    x = np.arange(4, dtype=np.float32)
+    assert evaluate("Slice", x, i64(-9), i64(-9), i64(0), i64(-1)).tolist() == [0]
+    assert evaluate("Slice", x, i64(-5), i64(-2), i64(0), i64(-1)).tolist() == []
+    assert evaluate("Slice", x, i64(9), i64(-(2**63)), i64(0), i64(-2)).tolist() == [3, 1]
+    assert evaluate("Slice", x[:0], i64(9), i64(-9), i64(0), i64(-1)).tolist() == []
+
+
 def test_integer_division_truncates() -> None:
     assert evaluate("Div", i64(-7, 7, -8), i64(2, -2, 2)).tolist() == [-3, -3, -4]
 

@@ -103,9 +103,16 @@ def slices(node: Node, x: Known, *bounds: Known | None) -> tuple[slice, ...]:
         raise node.error(f"starts {starts}, ends {ends}, axes {list(places)} and steps {steps} do not go together")
     result = [slice(0, extent, 1) for extent in x.shape]
     for axis, start, end, step in zip(places, starts, ends, steps, strict=True):
-        first, last, _ = slice(start, end, step).indices(x.shape[axis])
-        result[axis] = slice(first, None if last < 0 else last, step)
+        result[axis] = _bounded(start, end, step, x.shape[axis])
     return tuple(result)
+
+
+def _bounded(start: int, end: int, step: int, extent: int) -> slice:
+    """What ONNX takes of an axis; unlike Python, going down from before the first element takes the first."""
+    low, high = (0, extent) if step > 0 else (-1, extent - 1)
+    first = min(max(start + extent if start < 0 else start, 0), max(high, 0))
+    last = min(max(end + extent if end < 0 else end, low), high)
+    return slice(first, None if last < 0 else last, step)
 
 
 def _slice(node: Node, x: Known, starts: Known, ends: Known, *rest: Known | None) -> TensorType:
