@@ -8,33 +8,59 @@
 
 /// The three sparse formats of the x86 levels, as templates over the level's vectors. `Level` names
 ///
-///     Vector              s32 accumulators and bytes alike, kWidth of the former; load
+///     Vector              s32 accumulators and bytes alike, kWidth of the former; load, store, add
 ///     broadcast           four s8 in every dword
 ///     multiply_add        sum + x · w in groups of four bytes
 ///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
 ///     in_order            puts the four sums of Quads into the order of lanes
-///     Epilogue, OneChannel                the level's int8 epilogue
+///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
+///     Half                the level of half the width, for lane blocks that are not half full, or void
 ///     Simd                the level's f32 vectors
 ///
-/// A lane block is four vectors.
+/// A lane block is kLaneBlock lanes, four vectors; of the last one of a row of pixels, no more vectors are
+/// computed than it fills.
 namespace gristmill {
 namespace {
 
 template <class Level>
 class FinishS8 {
  public:
-  explicit FinishS8(const SparseJob& job)
-      : job_(job), channels_(*static_cast<const EpilogueS8*>(job.epilogue)), epilogue_(channels_) {}
+  using Vector = typename Level::Vector;
 
-  [[gnu::always_inline]] void store(const typename Level::Vector (&sum)[4], std::size_t channel) const {
-    epilogue_.template store<4>(sum, typename Level::OneChannel(channels_, channel), job_.out,
-                                channel * job_.out_stride, job_.lanes);
+  explicit FinishS8(const SparseJob& job)
+      : job_(job),
+        channels_(*static_cast<const EpilogueS8*>(job.epilogue)),
+        epilogue_(channels_),
+        bytes_(channels_),
+        whole_bytes_(channels_.small_scales && job.lanes == 4 * Level::kWidth &&
+                     (channels_.type == OutputType::u8 || channels_.type == OutputType::s8)) {}
+
+  /// Stores sums in the order that unpacking leaves them in.
+  [[gnu::always_inline]] void store_unpacked(const Vector (&sum)[4], std::size_t channel) const {
+    const typename Level::OneChannel of(channels_, channel);
+    Vector sums[4];
+    if (whole_bytes_) {
+      unroll<4>([&](auto i) GRISTMILL_INLINE { sums[i] = Level::add(sum[i], of.bias(i)); });
+      Level::store(static_cast<std::uint8_t*>(job_.out) + channel * job_.out_stride,
+                   bytes_(sums, of.scale(0)));
+    } else {
+      Level::in_order(sum, sums);
+      store(sums, channel);
+    }
+  }
+
+  template <int vectors>
+  [[gnu::always_inline]] void store(const Vector (&sum)[vectors], std::size_t channel) const {
+    epilogue_.template store<vectors>(sum, typename Level::OneChannel(channels_, channel), job_.out,
+                                      channel * job_.out_stride, job_.lanes);
   }
 
  private:
   const SparseJob& job_;
   const EpilogueS8& channels_;
   const typename Level::Epilogue epilogue_;
+  const typename Level::Bytes bytes_;
+  const bool whole_bytes_;
 };
 
 /// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
@@ -43,7 +69,7 @@ template <class Level>
 struct Quads {
   using Entry = SparseQuad;
   using Element = std::uint8_t;
-  static constexpr std::size_t kLaneBlock = 4 * Level::kWidth;
+  static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
 
   struct Sum {
@@ -68,29 +94,43 @@ struct Quads {
   struct Finish : FinishS8<Level> {
     using FinishS8<Level>::FinishS8;
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      typename Level::Vector lanes[4];
-      Level::in_order(of.sum, lanes);
-      FinishS8<Level>::store(lanes, channel);
+      this->store_unpacked(of.sum, channel);
     }
   };
+
+  static void multiply(const SparseJob& job) {
+    if constexpr (Level::kHasHalf) {
+      if (job.lanes <= kLaneBlock / 2) return SparseRows<Quads<typename Level::Half>>::multiply(job);
+    }
+    SparseRows<Quads>::multiply(job);
+  }
 };
 
+/// Runs a job by the format with no more vectors than its lanes fill.
+template <template <class, int> class Format, class Level, std::size_t width>
+void multiply_lanes(const SparseJob& job) {
+  if (job.lanes <= width) return SparseRows<Format<Level, 1>>::multiply(job);
+  if (job.lanes <= 2 * width) return SparseRows<Format<Level, 2>>::multiply(job);
+  if (job.lanes <= 3 * width) return SparseRows<Format<Level, 3>>::multiply(job);
+  SparseRows<Format<Level, 4>>::multiply(job);
+}
+
 /// kWidth lanes to a vector, each with the four bytes of the block's group.
-template <class Level>
+template <class Level, int vectors = 4>
 struct Blocks {
   using Entry = SparseBlock;
   using Element = std::uint8_t;
-  static constexpr std::size_t kLaneBlock = 4 * Level::kWidth;
+  static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
 
   struct Sum {
-    typename Level::Vector sum[4];
+    typename Level::Vector sum[vectors];
 
     template <int set>
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const auto w = Level::broadcast(block.weight);
       const std::uint8_t* from = panel + kOffsetUnit * block.offset;
-      unroll<4>([&](auto i) GRISTMILL_INLINE {
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         sum[i] = Level::multiply_add(sum[i], Level::load(from + 4 * Level::kWidth * i), w);
       });
     }
@@ -102,11 +142,15 @@ struct Blocks {
       FinishS8<Level>::store(of.sum, channel);
     }
   };
+
+  static void multiply(const SparseJob& job) {
+    multiply_lanes<gristmill::Blocks, Level, std::size_t{Level::kWidth}>(job);
+  }
 };
 
 /// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight: four
 /// vectors of lanes, twice.
-template <class Level>
+template <class Level, int vectors = 4>
 struct Singles {
   using Simd = typename Level::Simd;
   using Vector = typename Simd::Vector;
@@ -116,13 +160,13 @@ struct Singles {
   static constexpr std::size_t kBlockRows = Level::kFloatRows;
 
   struct Sum {
-    Vector sum[2][4];
+    Vector sum[2][vectors];
 
     template <int set>
     [[gnu::always_inline]] void add(const SparseSingle& single, const float* panel) {
       const Vector w = Simd::broadcast(&single.weight);
       const float* row = panel + single.offset;
-      unroll<4>([&](auto i) GRISTMILL_INLINE {
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         sum[set][i] = Simd::fma(w, Simd::load(row + Simd::kWidth * i), sum[set][i]);
       });
     }
@@ -138,7 +182,7 @@ struct Singles {
       const Vector low = Simd::broadcast(&epilogue_.low), high = Simd::broadcast(&epilogue_.high);
       float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
       std::size_t left = job_.lanes;
-      unroll<4>([&](auto i) GRISTMILL_INLINE {
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         const Vector sum = Simd::add(Simd::add(of.sum[0][i], of.sum[1][i]), bias);
         const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
         const Vector value = Simd::clamp(sum, low, high);
@@ -151,6 +195,10 @@ struct Singles {
     const SparseJob& job_;
     const EpilogueF32 epilogue_;
   };
+
+  static void multiply(const SparseJob& job) {
+    multiply_lanes<gristmill::Singles, Level, std::size_t{Simd::kWidth}>(job);
+  }
 };
 
 }  // namespace

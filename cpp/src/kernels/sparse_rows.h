@@ -68,9 +68,9 @@ struct SparseRows {
 };
 
 template <class Format>
-constexpr SparseFormat sparse_format(bool safe_pairs) {
-  return {Format::kLaneBlock, Format::kBlockRows, sizeof(typename Format::Sum), safe_pairs,
-          SparseRows<Format>::multiply};
+constexpr SparseFormat sparse_format(bool safe_pairs,
+                                     void (*multiply)(const SparseJob&) = SparseRows<Format>::multiply) {
+  return {Format::kLaneBlock, Format::kBlockRows, sizeof(typename Format::Sum), safe_pairs, multiply};
 }
 
 }  // namespace

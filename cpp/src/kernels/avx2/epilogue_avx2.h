@@ -177,7 +177,7 @@ class UnpackedBytesAvx2 {
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx2(const EpilogueS8& epilogue)
-      : scale_(_mm256_set1_ps(epilogue.scale[0])) {
+      : scale_(_mm256_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[0])) {
     const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
     const int zero_point = epilogue.zero_point + shift;
     zero_point_ = _mm256_set1_epi16(static_cast<std::int16_t>(zero_point));
@@ -187,9 +187,12 @@ class UnpackedBytesAvx2 {
   }
 
   /// The 32 bytes in order.
-  [[gnu::always_inline]] __m256i operator()(const __m256i* acc) const {
+  [[gnu::always_inline]] __m256i operator()(const __m256i* acc) const { return (*this)(acc, scale_); }
+
+  /// The same with the scale of another channel, to which the class applies too.
+  [[gnu::always_inline]] __m256i operator()(const __m256i* acc, __m256 scale) const {
     const auto scaled = [&](int n) GRISTMILL_INLINE {
-      return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[n]), scale_));
+      return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[n]), scale));
     };
     const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(scaled(0), scaled(1)), zero_point_);
     const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(scaled(2), scaled(3)), zero_point_);

@@ -14,13 +14,17 @@ struct Avx2 {
   using Vector = __m256i;
   using Epilogue = EpilogueAvx2;
   using OneChannel = OneChannelAvx2;
+  using Bytes = UnpackedBytesAvx2;
   using Simd = F32x8;
-  static constexpr std::size_t kWidth = 8;
+  static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
+  static constexpr bool kHasHalf = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 192;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
+  static void store(std::uint8_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
   static Vector broadcast(const std::int8_t (&weight)[4]) {
     std::int32_t all;
     __builtin_memcpy(&all, weight, 4);
@@ -46,9 +50,9 @@ struct Avx2 {
 }  // namespace
 
 void install_sparse_avx2(SparseKernels& slots) {
-  slots.quads = sparse_format<Quads<Avx2>>(true);
-  slots.blocks = sparse_format<Blocks<Avx2>>(true);
-  slots.singles = sparse_format<Singles<Avx2>>(false);
+  slots.quads = sparse_format<Quads<Avx2>>(true, Quads<Avx2>::multiply);
+  slots.blocks = sparse_format<Blocks<Avx2>>(true, Blocks<Avx2>::multiply);
+  slots.singles = sparse_format<Singles<Avx2>>(false, Singles<Avx2>::multiply);
 }
 
 }  // namespace gristmill

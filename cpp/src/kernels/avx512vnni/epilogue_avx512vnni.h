@@ -196,7 +196,7 @@ class UnpackedBytesAvx512 {
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx512(const EpilogueS8& epilogue)
-      : scale_(_mm512_set1_ps(epilogue.scale[0])) {
+      : scale_(_mm512_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[0])) {
     const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
     const int zero_point = epilogue.zero_point + shift;
     zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
@@ -206,9 +206,12 @@ class UnpackedBytesAvx512 {
   }
 
   /// The 64 bytes in order.
-  [[gnu::always_inline]] __m512i operator()(const __m512i* acc) const {
+  [[gnu::always_inline]] __m512i operator()(const __m512i* acc) const { return (*this)(acc, scale_); }
+
+  /// The same with the scale of another channel, to which the class applies too.
+  [[gnu::always_inline]] __m512i operator()(const __m512i* acc, __m512 scale) const {
     const auto scaled = [&](int n) GRISTMILL_INLINE {
-      const __m512 value = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xFFFF, acc[n]), scale_);
+      const __m512 value = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xFFFF, acc[n]), scale);
       return _mm512_maskz_cvtps_epi32(0xFFFF, value);
     };
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(scaled(0), scaled(1)), zero_point_);

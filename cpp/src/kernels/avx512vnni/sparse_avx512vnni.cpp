@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/avx2/epilogue_avx2.h"
+#include "kernels/avx2/f32_avx2.h"
 #include "kernels/avx512vnni/epilogue_avx512vnni.h"
 #include "kernels/avx512vnni/f32_avx512vnni.h"
 #include "kernels/sparse_formats.h"
@@ -10,15 +12,54 @@
 namespace gristmill {
 namespace {
 
+/// Half a lane block of Avx512.
+struct Avx512Half {
+  using Vector = __m256i;
+  using Epilogue = EpilogueAvx2;
+  using OneChannel = OneChannelAvx2;
+  using Bytes = UnpackedBytesAvx2;
+  using Simd = F32x8;
+  static constexpr std::size_t kWidth = 8, kLaneBlock = 64;
+  static constexpr std::size_t kByteRows = 640;
+  static constexpr bool kHasHalf = false;
+
+  static Vector load(const std::uint8_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
+  static void store(std::uint8_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
+  static Vector broadcast(const std::int8_t (&weight)[4]) {
+    std::int32_t all;
+    __builtin_memcpy(&all, weight, 4);
+    return _mm256_set1_epi32(all);
+  }
+  static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm256_dpbusd_epi32(sum, x, w); }
+  static Vector low8(Vector a, Vector b) { return _mm256_unpacklo_epi8(a, b); }
+  static Vector high8(Vector a, Vector b) { return _mm256_unpackhi_epi8(a, b); }
+  static Vector low16(Vector a, Vector b) { return _mm256_unpacklo_epi16(a, b); }
+  static Vector high16(Vector a, Vector b) { return _mm256_unpackhi_epi16(a, b); }
+  static void in_order(const Vector (&sum)[4], Vector (&lanes)[4]) {
+    lanes[0] = _mm256_permute2x128_si256(sum[0], sum[1], 0x20);
+    lanes[1] = _mm256_permute2x128_si256(sum[2], sum[3], 0x20);
+    lanes[2] = _mm256_permute2x128_si256(sum[0], sum[1], 0x31);
+    lanes[3] = _mm256_permute2x128_si256(sum[2], sum[3], 0x31);
+  }
+};
+
 struct Avx512 {
   using Vector = __m512i;
   using Epilogue = EpilogueAvx512;
   using OneChannel = OneChannelAvx512;
+  using Bytes = UnpackedBytesAvx512;
   using Simd = F32x16;
-  static constexpr std::size_t kWidth = 16;
+  using Half = Avx512Half;
+  static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
+  static constexpr bool kHasHalf = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
+  static void store(std::uint8_t* to, Vector v) { _mm512_storeu_si512(to, v); }
+  static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
   static Vector broadcast(const std::int8_t (&weight)[4]) {
     std::int32_t all;
     __builtin_memcpy(&all, weight, 4);
@@ -45,9 +86,9 @@ struct Avx512 {
 }  // namespace
 
 void install_sparse_avx512vnni(SparseKernels& slots) {
-  slots.quads = sparse_format<Quads<Avx512>>(false);
-  slots.blocks = sparse_format<Blocks<Avx512>>(false);
-  slots.singles = sparse_format<Singles<Avx512>>(false);
+  slots.quads = sparse_format<Quads<Avx512>>(false, Quads<Avx512>::multiply);
+  slots.blocks = sparse_format<Blocks<Avx512>>(false, Blocks<Avx512>::multiply);
+  slots.singles = sparse_format<Singles<Avx512>>(false, Singles<Avx512>::multiply);
 }
 
 }  // namespace gristmill
