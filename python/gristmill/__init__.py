@@ -20,11 +20,24 @@ from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 from gristmill.loaders import load
 from gristmill.loaders.torch_module import from_torch
 from gristmill.model import Model
+from gristmill.optimizer import (
+    ConstantSparsity,
+    OptimizedModel,
+    PolynomialDecay,
+    Report,
+    optimize,
+    prune,
+    prune_weights,
+    quantize,
+    quantize_weights,
+    sensitivity,
+)
 from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
 
 __all__ = [
     "ArgumentError",
+    "ConstantSparsity",
     "DTypeError",
     "GristmillError",
     "InferenceSession",
@@ -33,6 +46,9 @@ __all__ = [
     "MissingDependencyError",
     "Model",
     "ModelFormatError",
+    "OptimizedModel",
+    "PolynomialDecay",
+    "Report",
     "ShapeError",
     "UnsupportedOpError",
     "__version__",
@@ -43,6 +59,12 @@ __all__ = [
     "kernels",
     "load",
     "load_weights",
+    "optimize",
+    "prune",
+    "prune_weights",
+    "quantize",
+    "quantize_weights",
+    "sensitivity",
     "set_isa",
     "set_num_threads",
 ]

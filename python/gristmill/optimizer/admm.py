@@ -1,0 +1,43 @@
+"""Mask search by alternating directions (ADMM): between the best weights and the nearest ones that fit the pattern.
+
+In scaled coordinates ``W`` minimizes the layer's error plus its distance to ``Z - U``, ``Z`` is the projection of
+``W + U`` on the pattern, and ``U`` adds up what they disagree on. Sparsity grows along a cubic schedule, so early
+choices can be taken back. An iteration is one product with a fixed inverse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gristmill.optimizer.masks import Mask, Pattern, mask_of
+from gristmill.optimizer.metric import Problem
+
+__all__ = ["search_mask"]
+
+_STEPS, _RAMP, _PENALTY = 20, 15, 1.0
+
+
+def search_mask(problem: Problem, taps: int, pattern: Pattern, sparsity: float, steps: int = _STEPS) -> Mask:
+    """The mask on which alternating directions settle.
+
+    Args:
+        problem: The layer's least-squares problem.
+        taps: Weights per input channel.
+        pattern: What stays together.
+        sparsity: Share of the weights to drop.
+        steps: Iterations; the sparsity is reached after three quarters of them.
+    """
+    inverse = problem.metric.shifted_inverse(_PENALTY)
+    base = inverse(problem.target)
+    weights = problem.weights
+    gap = np.zeros_like(weights)
+    ramp = max(1, steps * _RAMP // _STEPS)
+    mask = np.ones(weights.shape, np.bool_)
+    for step in range(steps):
+        share = sparsity * (1.0 - (1.0 - min(step + 1, ramp) / ramp) ** 3)
+        wanted = weights + gap
+        mask = mask_of(wanted * wanted, taps, pattern, share)
+        fitted = wanted * mask
+        gap = wanted - fitted
+        weights = base + _PENALTY * inverse(fitted - gap)
+    return mask

@@ -1,0 +1,188 @@
+"""Allocation: how to share out an overall sparsity over the layers.
+
+Two things are measured per layer: how its output error grows with its sparsity (on a few of its rows, pruned and
+refitted for real), and how much of an error the network's answers bear, by adding noise of a known share to its outputs
+and watching the divergence of the answers. Their product is the harm of a sparsity; the allocation of least total harm
+at a given cost lets all layers pay the same price per unit of cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gristmill.errors import ArgumentError
+from gristmill.graph import Array, Graph, Node
+from gristmill.optimizer.capture import Executor, Lockstep
+from gristmill.optimizer.layers import Layer, find_layers
+from gristmill.optimizer.masks import Pattern, mask_of
+from gristmill.optimizer.metric import Problem
+from gristmill.optimizer.pruning import gather
+from gristmill.optimizer.refit import refit
+
+__all__ = ["LEVELS", "Curve", "allocate", "divergence", "measure_curves"]
+
+#: Sparsities at which errors are measured, and those that are handed out: fewer zeros than 30 % never pay.
+LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
+_GRID = np.concatenate([[0.0], np.round(np.arange(0.3, 0.991, 0.005), 3)])
+_ROWS, _NOISE, _PROBED = 32, 0.05, 128
+
+Cost = Callable[[Layer, float], float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What sparsity does to one layer.
+
+    Attributes:
+        layer: The layer.
+        errors: Relative output error at each of :data:`LEVELS`.
+        sensitivity: Divergence of the network's answers per unit of relative error.
+    """
+
+    layer: Layer
+    errors: tuple[float, ...]
+    sensitivity: float
+
+    def harm(self, sparsity: Array) -> Array:
+        """Expected divergence of the answers at some sparsities."""
+        levels = np.concatenate([[0.0], LEVELS])
+        # Errors span decades: interpolate their square roots, which start at zero.
+        roots = np.concatenate([[0.0], np.sqrt(np.maximum.accumulate(self.errors))])
+        return np.asarray(self.sensitivity * np.interp(sparsity, levels, roots) ** 2)
+
+
+def measure_curves(
+    graph: Graph,
+    layers: Sequence[Layer],
+    batches: Sequence[Mapping[str, Array]],
+    pattern: Pattern,
+    seed: int,
+    on_layer: Callable[[Layer], None] = lambda _layer: None,
+) -> list[Curve]:
+    """Error curve and sensitivity of each layer, in one pass over the network each."""
+    wanted = {layer.name for layer in layers}
+    images = sum(len(next(iter(batch.values()))) for batch in batches)
+    sensitivity = _sensitivities(graph, layers, batches, seed)
+    step = Lockstep(graph, batches)
+    by_name = {layer.name: layer for layer in find_layers(graph)}
+    curves = []
+    for node in graph.nodes:
+        if node.name in wanted:
+            layer = by_name[node.name]
+            on_layer(layer)
+            curves.append(Curve(layer, _errors(graph, layer, step, images, pattern, seed), sensitivity[layer.name]))
+        step.advance(node)
+    return curves
+
+
+def allocate(curves: Sequence[Curve], total: float, sparsity: float, cost: Cost | None = None) -> dict[str, float]:
+    """Sparsity by layer so that ``sparsity * total`` is saved with the least harm.
+
+    Args:
+        curves: The layers that may be pruned.
+        total: Cost of the whole network when dense: the number of weights, unless ``cost`` says otherwise.
+        sparsity: Share of it to save.
+        cost: Cost of a layer at a sparsity; the number of its nonzero weights by default.
+
+    Raises:
+        ArgumentError: The layers that may be pruned do not suffice.
+    """
+    price_of = cost or (lambda layer, share: layer.size * (1.0 - share))
+    costs = [np.array([price_of(curve.layer, float(share)) for share in _GRID]) for curve in curves]
+    harms = [curve.harm(_GRID) for curve in curves]
+    fixed = total - sum(one[0] for one in costs)
+    budget = (1.0 - sparsity) * total - fixed
+    if sum(one.min() for one in costs) > budget:
+        reach = 1.0 - (sum(one.min() for one in costs) + fixed) / total
+        raise ArgumentError(f"{sparsity:.3g} cannot be reached: the layers that may be pruned give {reach:.3f}")
+
+    def choose(price: float) -> list[int]:
+        return [int(np.argmin(harm + price * paid)) for harm, paid in zip(harms, costs, strict=True)]
+
+    low, high = -80.0, 20.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        spent = sum(paid[at] for paid, at in zip(costs, choose(float(np.exp(middle))), strict=True))
+        low, high = (middle, high) if spent > budget else (low, middle)
+    return {curve.layer.name: float(_GRID[at]) for curve, at in zip(curves, choose(float(np.exp(high))), strict=True)}
+
+
+def divergence(reference: Array, given: Array) -> float:
+    """Mean Kullback-Leibler divergence of answers, taken as logits over the last axis."""
+    p, q = (_log_softmax(answers.reshape(-1, answers.shape[-1]).astype(np.float64)) for answers in (reference, given))
+    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
+
+
+def _errors(graph: Graph, layer: Layer, step: Lockstep, images: int, pattern: Pattern, seed: int) -> tuple[float, ...]:
+    statistics = gather(graph, layer, step, images, seed)
+    lost, whole = np.zeros(len(LEVELS)), 0.0
+    for one in statistics:
+        problem = _some_rows(one.problem())
+        whole += float(problem.power.sum())
+        scores = problem.weights.astype(np.float64) ** 2
+        for index, level in enumerate(LEVELS):
+            mask = mask_of(scores, layer.columns // layer.shape[1], pattern, level)
+            lost[index] += float(problem.error(refit(problem, mask)).sum())
+    return tuple(float(value) for value in lost / max(whole, 1e-300))
+
+
+def _some_rows(problem: Problem) -> Problem:
+    rows = np.linspace(0, len(problem.weights) - 1, min(_ROWS, len(problem.weights))).astype(int)
+    return Problem(problem.metric, problem.target[rows], problem.scale, problem.weights[rows], problem.power[rows])
+
+
+def _sensitivities(
+    graph: Graph, layers: Sequence[Layer], batches: Sequence[Mapping[str, Array]], seed: int
+) -> dict[str, float]:
+    """Divergence of the answers per share of noise in each layer's outputs, on a few samples."""
+    executor = Executor()
+    few: list[Mapping[str, Array]] = []
+    for batch in batches:
+        if sum(len(next(iter(item.values()))) for item in few) < _PROBED:
+            few.append(batch)
+    found = dict.fromkeys((layer.name for layer in layers), 0.0)
+    answer = graph.outputs[0].name
+    logits = _before_softmax(graph, answer)
+    for index, batch in enumerate(few):
+        values = dict(batch)
+        for node in graph.nodes:
+            values.update(_computed(graph, executor, node, values))
+        for layer in layers:
+            generator = np.random.default_rng((seed, index))
+            y = values[layer.output]
+            axes = (0, *range(2, y.ndim)) if layer.is_conv else tuple(range(y.ndim - 1))
+            spread = y.std(axis=axes, keepdims=True) * np.sqrt(_NOISE)
+            noisy = y + spread * generator.standard_normal(y.shape, np.float32)
+            changed = _rerun(graph, executor, values, layer.output, noisy.astype(np.float32))
+            found[layer.name] += divergence(values[logits], changed.get(logits, values[logits])) / _NOISE / len(few)
+    return found
+
+
+def _rerun(graph: Graph, executor: Executor, values: Mapping[str, Array], name: str, value: Array) -> dict[str, Array]:
+    """The values that change when one value does."""
+    changed = {name: value}
+    for node in graph.nodes:
+        if any(item in changed for item in node.inputs) and name not in node.outputs:
+            changed.update(_computed(graph, executor, node, {**values, **changed}))
+    return changed
+
+
+def _computed(graph: Graph, executor: Executor, node: Node, values: Mapping[str, Array]) -> dict[str, Array]:
+    read = [
+        None if not name else graph.constants[name] if name in graph.constants else values[name] for name in node.inputs
+    ]
+    results = executor.compute(node, read)
+    return {name: value for name, value in zip(node.outputs, results, strict=False) if name}
+
+
+def _before_softmax(graph: Graph, name: str) -> str:
+    node = graph.producers().get(name)
+    return node.inputs[0] if node is not None and node.op in {"Softmax", "LogSoftmax"} else name
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -1,0 +1,93 @@
+"""Plan: from what a user asks for to a target per layer, with the reasons for layers that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gristmill.errors import ArgumentError
+from gristmill.graph import Array, Graph
+from gristmill.optimizer.allocate import Cost, Curve, allocate, measure_curves
+from gristmill.optimizer.layers import Layer, find_layers
+from gristmill.optimizer.masks import Pattern, global_cut
+from gristmill.optimizer.pruning import Target
+from gristmill.optimizer.rules import kept_dense, per_layer, select_ignored
+from gristmill.optimizer.schedules import check_sparsity
+
+__all__ = ["SCOPES", "Planner"]
+
+#: ``layer``: the same share everywhere; ``global``: layers compete.
+SCOPES = ("layer", "global")
+
+
+@dataclass
+class Planner:
+    """Decides targets; what it measures is measured once for all sparsities.
+
+    Attributes:
+        graph: The network.
+        pattern: Of all pruned layers.
+        scope: One of :data:`SCOPES`.
+        ignore: Names or regular expressions of layers to leave alone.
+        batches: Calibration data; without it layers compete by magnitude.
+        cost: What saving is counted in, by layer and sparsity; the number of weights by default.
+        seed: Of what is random in measurements.
+    """
+
+    graph: Graph
+    pattern: Pattern
+    scope: str = "global"
+    ignore: Collection[str] = ()
+    batches: Sequence[Mapping[str, Array]] = ()
+    cost: Cost | None = None
+    seed: int = 0
+    reasons: dict[str, str] = field(init=False)
+    _curves: list[Curve] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise ArgumentError(f"must be one of {', '.join(SCOPES)}, got {self.scope!r}", node="scope")
+        layers = find_layers(self.graph)
+        if not layers:
+            raise ArgumentError("the model has no convolution or linear layer with constant float32 weights")
+        self.reasons = kept_dense(layers) | select_ignored(layers, self.ignore)
+
+    def targets(self, sparsity: float | Mapping[str, float]) -> dict[str, Target]:
+        """A target for each layer to prune: of an overall sparsity, or of a table by name or regular expression."""
+        layers = find_layers(self.graph)
+        if isinstance(sparsity, Mapping):
+            ignored = select_ignored(layers, self.ignore)
+            table = per_layer(layers, sparsity)
+            self.reasons = ignored | {n: "not in the table" for n in (x.name for x in layers) if n not in table}
+            shares = {name: share for name, share in table.items() if name not in ignored}
+        else:
+            shares = self._overall(check_sparsity(sparsity), layers)
+        return {name: Target(self.pattern, share) for name, share in shares.items() if share > 0.0}
+
+    def curves(self) -> list[Curve]:
+        """Error curves of the layers that may be pruned."""
+        if self._curves is None:
+            free = self._free(find_layers(self.graph))
+            self._curves = measure_curves(self.graph, free, self.batches, self.pattern, self.seed)
+        return self._curves
+
+    def _overall(self, sparsity: float, layers: Sequence[Layer]) -> dict[str, float]:
+        free = self._free(layers)
+        if sparsity == 0.0 or not free:
+            return {}
+        if self.scope == "layer" or self.pattern.kind == "n:m":
+            return {layer.name: sparsity for layer in free}
+        if self.batches:
+            return allocate(self.curves(), self._total(layers), sparsity, self.cost)
+        needed = sparsity * sum(layer.size for layer in layers) / sum(layer.size for layer in free)
+        check_sparsity(needed, "sparsity over the layers that may be pruned")
+        scores = [np.abs(layer.matrix(self.graph.constants)) for layer in free]
+        return {layer.name: share for layer, share in zip(free, global_cut(scores, needed), strict=True)}
+
+    def _total(self, layers: Sequence[Layer]) -> float:
+        return float(sum(layer.size if self.cost is None else self.cost(layer, 0.0) for layer in layers))
+
+    def _free(self, layers: Sequence[Layer]) -> list[Layer]:
+        return [layer for layer in layers if layer.name not in self.reasons]

@@ -1,0 +1,147 @@
+"""Pruning: choose masks and refit what they leave, layer by layer, against the original network's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gristmill.graph import Array, Graph
+from gristmill.optimizer.admm import search_mask
+from gristmill.optimizer.capture import Lockstep
+from gristmill.optimizer.layers import Layer, find_layers, with_constants
+from gristmill.optimizer.masks import Mask, Pattern, mask_of
+from gristmill.optimizer.metric import Problem
+from gristmill.optimizer.obs import affordable, greedy_mask
+from gristmill.optimizer.refit import refit
+from gristmill.optimizer.statistics import Sampler, Statistics
+
+__all__ = ["METHODS", "Fitted", "Target", "fit_layer", "gather", "prune_by_magnitude", "prune_calibrated"]
+
+Batches = Sequence[Mapping[str, Array]]
+
+#: How masks are chosen with calibration data; ``magnitude`` needs none and changes no weight that stays.
+METHODS = ("magnitude", "refit", "admm", "obs")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is wanted of one layer."""
+
+    pattern: Pattern
+    sparsity: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """New weights and bias of a layer, and how far its outputs are from the original's on the calibration set.
+
+    ``error`` is the mean square error over the mean square of the centred original outputs.
+    """
+
+    weights: Array
+    bias: Array
+    error: float
+
+
+def prune_by_magnitude(graph: Graph, targets: Mapping[str, Target]) -> Graph:
+    """Drop the weights of least magnitude; the others stay as they are."""
+    changes = []
+    for layer in find_layers(graph):
+        if layer.name in targets:
+            weights = layer.matrix(graph.constants)
+            target = targets[layer.name]
+            mask = mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+            changes.append((layer, weights * mask, None))
+    return with_constants(graph, changes)
+
+
+def prune_calibrated(
+    graph: Graph,
+    targets: Mapping[str, Target],
+    batches: Batches,
+    *,
+    method: str = "admm",
+    seed: int = 0,
+    on_layer: Callable[[Layer], None] = lambda _layer: None,
+) -> tuple[Graph, dict[str, Fitted]]:
+    """Prune and refit layer by layer, each for the inputs it gets from the layers already changed.
+
+    Layers without a target keep all their weights, which are refitted too, so that they make up for those before them.
+
+    Args:
+        graph: The original network.
+        targets: Pattern and sparsity by name of the layer.
+        batches: Inputs of the network.
+        method: One of :data:`METHODS`.
+        seed: Decides which positions of images are looked at.
+        on_layer: Called before each layer.
+    """
+    layers = {layer.name: layer for layer in find_layers(graph)}
+    images = sum(len(next(iter(batch.values()))) for batch in batches)
+    step = Lockstep(graph, batches)
+    changes: list[tuple[Layer, Array, Array | None]] = []
+    fitted: dict[str, Fitted] = {}
+    for node in graph.nodes:
+        layer = layers.get(node.name)
+        if layer is None:
+            step.advance(node)
+            continue
+        on_layer(layer)
+        found = fit_layer(graph, layer, gather(graph, layer, step, images, seed), targets.get(layer.name), method)
+        fitted[layer.name] = found
+        change = (layer, found.weights, found.bias)
+        changes.append(change)
+        changed = with_constants(graph.replace(nodes=[node]), [change])
+        step.advance(node, changed.nodes[0], changed.constants)
+    return with_constants(graph, changes), fitted
+
+
+def gather(graph: Graph, layer: Layer, step: Lockstep, images: int, seed: int) -> list[Statistics]:
+    """Statistics of each group of the layer that comes next."""
+    sampler = Sampler(layer, images, seed)
+    weights = layer.matrix(graph.constants)
+    each = layer.rows // layer.groups
+    statistics = [Statistics(weights[start : start + each]) for start in range(0, layer.rows, each)]
+    for batch in range(len(step)):
+        x, z = step.original(batch, layer.source), step.changed(batch, layer.source)
+        chosen = sampler.positions(x, batch)
+        for group, one in enumerate(statistics):
+            inputs = sampler.inputs(x, chosen, group)
+            one.add(inputs, inputs if z is x else sampler.inputs(z, chosen, group))
+    return statistics
+
+
+def fit_layer(
+    graph: Graph, layer: Layer, statistics: Sequence[Statistics], target: Target | None, method: str
+) -> Fitted:
+    """Mask and refit one layer."""
+    parts, shifts, lost, whole = [], [], 0.0, 0.0
+    for one in statistics:
+        problem = one.problem()
+        mask = _mask(problem, one.weights, layer, target, method)
+        scaled = problem.weights * mask if method == "magnitude" else refit(problem, mask)
+        weights = (scaled / problem.scale).astype(np.float32)
+        parts.append(weights)
+        shifts.append(one.bias_shift(weights))
+        lost += float(problem.error(scaled).sum())
+        whole += float(problem.power.sum())
+    bias = layer.offsets(graph.constants) + np.concatenate(shifts)
+    return Fitted(np.concatenate(parts), bias.astype(np.float32), lost / whole if whole > 0 else 0.0)
+
+
+def _mask(problem: Problem, weights: Array, layer: Layer, target: Target | None, method: str) -> Mask:
+    if target is None or target.sparsity <= 0.0:
+        return np.ones(weights.shape, np.bool_)
+    if method == "magnitude":
+        return mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+    if method == "refit":
+        return mask_of(problem.weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+    if method == "obs" and target.pattern.kind == "unstructured" and affordable(weights.shape):
+        return greedy_mask(problem, target.sparsity)
+    return search_mask(problem, _taps(layer), target.pattern, target.sparsity)
+
+
+def _taps(layer: Layer) -> int:
+    return layer.columns // layer.shape[1]

@@ -1,0 +1,299 @@
+"""The optimizer's functions as users call them: results, reports, searches and mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import gristmill as gm
+from gristmill import reference
+from gristmill.optimizer.allocate import LEVELS, Curve, allocate
+from gristmill.optimizer.calibration import labels_of, make_batches
+from gristmill.optimizer.layers import find_layers
+from gristmill.optimizer.search import loss_bound, search_sparsity
+from small_nets import conv_net, images, snr
+
+Array = npt.NDArray[Any]
+
+
+def _model(**options: Any) -> gm.Model:  # noqa: ANN401
+    return gm.Model(conv_net(**options))
+
+
+def _answers(model: gm.Model, x: Array) -> Array:
+    return reference.run(model.graph, {"x": x})["logits"]
+
+
+def _zeros(model: gm.Model) -> float:
+    layers = find_layers(model.graph)
+    weights = [model.graph.constants[layer.weight] for layer in layers]
+    return 1 - sum(map(np.count_nonzero, weights)) / sum(w.size for w in weights)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_calibrated_pruning_beats_magnitude(pattern: str, scope: str) -> None:
+    model, x, fresh = _model(), images(128), images(64, seed=8)
+    exact = _answers(model, fresh)
+    plain = gm.prune(model, 0.6, pattern=pattern, scope="layer")
+    ours = {m: gm.prune(model, 0.6, pattern=pattern, scope=scope, method=m, calibration=x) for m in ("refit", "admm")}
+    if scope == "global":
+        assert all(_zeros(made) == pytest.approx(0.6, abs=0.01) for made in ours.values())
+    assert all(snr(exact, _answers(made, fresh)) > snr(exact, _answers(plain, fresh)) + 5 for made in ours.values())
+    assert ours["admm"].report.sparsity == pytest.approx(_zeros(ours["admm"]))
+
+
+def test_greedy_pruning_of_small_layers() -> None:
+    model, x = _model(), images(128)
+    made = gm.prune(model, {"wide": 0.5}, method="obs", calibration=x)
+    plain = gm.prune(model, {"wide": 0.5}, method="refit", calibration=x)
+    assert np.count_nonzero(made.graph.constants["w2"]) == 256
+    errors = [{row.name: row.error for row in item.report.layers}["wide"] for item in (made, plain)]
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert errors[0] < errors[1]
+
+
+def test_equal_seeds_give_equal_results() -> None:
+    first, second = (gm.optimize(_model(), images(64), sparsity=0.5, seed=3) for _ in range(2))
+    for name, value in first.graph.constants.items():
+        np.testing.assert_array_equal(value, second.graph.constants[name])
+
+
+def test_magnitude_changes_no_weight_that_stays() -> None:
+    model = _model()
+    made = gm.prune(model, 0.5, pattern="unstructured")
+    for name in ("w2", "w3", "w4"):
+        kept = made.graph.constants[name] != 0
+        np.testing.assert_array_equal(made.graph.constants[name][kept], model.graph.constants[name][kept])
+    assert _zeros(made) == pytest.approx(0.5, abs=0.01)
+
+
+def test_first_depthwise_and_tiny_layers_stay_dense_with_a_reason() -> None:
+    made = gm.prune(_model(), 0.5)
+    rows = {layer.name: layer for layer in made.report.layers}
+    for name, reason in (("stem", "first"), ("depthwise", "depthwise"), ("logits", "tiny"), ("wide", "tiny")):
+        assert rows[name].sparsity == 0.0
+        assert reason in rows[name].reason
+
+
+def test_tables_by_name_and_expression() -> None:
+    made = gm.prune(_model(), {"stem": 0.5, "h.*": 0.75}, scope="layer", ignore=["stem"])
+    rows = {layer.name: layer for layer in made.report.layers}
+    assert rows["hidden"].sparsity == 0.75
+    assert rows["stem"].sparsity == 0.0
+    assert "ignored by 'stem'" in rows["stem"].reason
+    assert rows["inner"].sparsity == 0.0
+
+
+def test_schedules_go_step_by_step_and_masks_survive() -> None:
+    seen: list[float] = []
+
+    def finetune(made: gm.OptimizedModel, share: float) -> gm.Model:
+        seen.append(share)
+        weights = made.weights()
+        made.set_weights({"w4": weights["w4"] * np.float32(1.5)})
+        return made
+
+    made = gm.prune(_model(), gm.PolynomialDecay(0.2, 0.8, steps=3), scope="layer", on_step=finetune)
+    assert seen == pytest.approx([0.2, 0.725, 0.8])
+    assert {row.name: row for row in made.report.layers}["hidden"].sparsity == pytest.approx(0.8, abs=1e-3)
+
+
+def test_optimized_models_are_sparse_int8_and_close() -> None:
+    model, x, fresh = _model(), images(256), images(128, seed=8)
+    made = gm.optimize(model, x, sparsity=0.5)
+    exact, given = _answers(model, fresh), _answers(made, fresh)
+    assert snr(exact, given) > 12.0
+    assert made.report.sparsity >= 0.495
+    assert all(layer.dtype == "int8" for layer in made.report.layers)
+    assert made.report.bytes_after < 0.25 * made.report.bytes_before
+
+
+def test_reports_read_as_text_json_and_page() -> None:
+    report = gm.optimize(_model(), images(32), sparsity=0.4).report
+    text, document, page = str(report), json.loads(report.json()), report.html()
+    assert "first layer" in text
+    assert [row["name"] for row in document["layers"]] == [layer.name for layer in report.layers]
+    assert document["sparsity"] == pytest.approx(report.sparsity)
+    assert page.startswith("<!doctype html>")
+    assert "http" not in page
+    assert all(layer.name in text and layer.name in page for layer in report.layers)
+
+
+def test_budgets_are_kept() -> None:
+    model, x, fresh = _model(), images(64), images(300, seed=5)
+    labels = _answers(model, fresh).argmax(axis=1)
+
+    def correct(candidate: gm.Model) -> Array:
+        return np.asarray(_answers(candidate, fresh).argmax(axis=1) == labels)
+
+    made = gm.optimize(model, x, quantize=None, evaluate=correct, max_drop=0.1, holdout=correct, trials=3)
+    assert loss_bound(np.ones(300), correct(made)) <= 0.1
+    assert made.report.sparsity > 0.2
+    assert len(made.report.trials) == 3
+    assert any("not selected on" in note for note in made.report.notes)
+
+
+def test_budgets_that_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(gm.ArgumentError, match=r"best reachable is 1\.0000 -> 0\.2000"):
+        search_sparsity(lambda _share: ("model", 0.2), 1.0, 0.01)
+
+
+def test_search_finds_the_edge() -> None:
+    found = search_sparsity(lambda share: (share, 1.0 - max(0.0, share - 0.7)), 1.0, 0.05, trials=12)
+    assert found.sparsity == pytest.approx(0.75, abs=0.002)
+    assert found.outcome == found.sparsity
+
+
+def test_paired_bounds_need_evidence() -> None:
+    before, after = np.ones(100), np.ones(100)
+    after[:2] = 0
+    assert 0.02 < loss_bound(before, after) < 0.06
+    assert loss_bound(before, before) == 0.0
+    for wrong in (np.ones(99), np.full(100, np.nan)):
+        with pytest.raises(gm.ArgumentError, match="evaluate"):
+            loss_bound(before, wrong)
+
+
+def test_allocation_is_the_best_of_all() -> None:
+    layers = [layer for layer in find_layers(conv_net()) if layer.name in {"inner", "hidden"}]
+    curves = [
+        Curve(layer, tuple(scale * level**4 for level in LEVELS), 1.0)
+        for layer, scale in zip(layers, (1.0, 0.05), strict=True)
+    ]
+    total = sum(layer.size for layer in layers)
+    found = allocate(curves, total, 0.7)
+
+    def harm(shares: tuple[float, float]) -> float:
+        return sum(float(curve.harm(np.array(share))) for curve, share in zip(curves, shares, strict=True))
+
+    best = min(
+        harm((a, b))
+        for a in np.arange(0, 0.99, 0.01)
+        for b in np.arange(0, 0.99, 0.01)
+        if a * layers[0].size + b * layers[1].size >= 0.7 * total
+    )
+    chosen = (found[layers[0].name], found[layers[1].name])
+    assert chosen[0] * layers[0].size + chosen[1] * layers[1].size >= 0.7 * total - 1
+    assert harm(chosen) <= 1.1 * best
+    with pytest.raises(gm.ArgumentError, match="cannot be reached"):
+        allocate(curves, 10 * total, 0.7)
+
+
+def test_sensitivity_grows_with_sparsity() -> None:
+    found = gm.sensitivity(_model(), images(64))
+    assert set(found) == {"inner", "hidden"}
+    for harms in found.values():
+        values = [harms[level] for level in LEVELS]
+        assert values == sorted(values)
+        assert values[-1] > values[0] >= 0.0
+
+
+def test_calibration_comes_in_many_forms(tmp_path: Path) -> None:
+    graph, x = conv_net(), images(70)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    forms: list[Any] = [x, {"x": x}, [x[:30], x[30:]], iter([{"x": x}]), tmp_path / "x.npy", str(tmp_path / "x.npz")]
+    for form in forms:
+        batches = make_batches(graph, form, 65)
+        np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in batches]), x[:65])
+    assert [len(batch["x"]) for batch in make_batches(conv_net(batch=1), x, 3)] == [1, 1, 1]
+
+
+def _with(x: Array, value: float) -> Array:
+    x = x.copy()
+    x[3, 0, 0, 0] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("calibration", "error", "message"),
+    [
+        (np.zeros((0, 3, 10, 10), np.float32), gm.ArgumentError, "no samples"),
+        ([], gm.ArgumentError, "no samples"),
+        (_with(images(8), np.nan), gm.ArgumentError, "NaN"),
+        (_with(images(8), np.inf), gm.ArgumentError, "infinities"),
+        (images(8).astype(np.float64), gm.DTypeError, r"astype\(np.float32\)"),
+        (images(8)[:, :2], gm.ShapeError, "3, 10, 10"),
+        (images(8)[0], gm.ShapeError, "4 axes"),
+        ({"y": images(4), "z": images(4)}, gm.ArgumentError, "'x'"),
+        (["image.png"], gm.ArgumentError, "str"),
+    ],
+)
+def test_bad_calibration_is_refused(calibration: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
+    for call in (gm.quantize, lambda model, data: gm.prune(model, 0.5, calibration=data), gm.optimize):
+        with pytest.raises(error, match=message):
+            call(_model(), calibration)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: gm.prune(m, 1.0),
+        lambda m, x: gm.prune(m, -0.1),
+        lambda m, x: gm.prune(m, float("nan")),
+        lambda m, x: gm.prune(m, {"nothing": 0.5}),
+        lambda m, x: gm.prune(m, {"(": 0.5}),
+        lambda m, x: gm.prune(m, 0.5, method="admm"),
+        lambda m, x: gm.prune(m, 0.5, method="best", calibration=x),
+        lambda m, x: gm.prune(m, 0.5, pattern="3x3"),
+        lambda m, x: gm.prune(m, 0.5, scope="world"),
+        lambda m, x: gm.prune(m, 0.99),
+        lambda m, x: gm.prune(m, 0.5, calibration=x, samples=0),
+        lambda m, x: gm.quantize(m),
+        lambda m, x: gm.quantize(m, x, mode="int4"),
+        lambda m, x: gm.quantize(m, x, calibrator="max"),
+        lambda m, x: gm.quantize(m, x, percentile=3.0),
+        lambda m, x: gm.quantize(m, x, ignore=["nothing"]),
+        lambda m, x: gm.optimize(m, x, max_drop=0.1),
+        lambda m, x: gm.optimize(m, x, evaluate=lambda _m: 1.0, max_drop=0.1, sparsity=0.5),
+        lambda m, x: gm.optimize(m, x, evaluate=lambda _m: 1.0, max_drop=-0.1),
+        lambda m, x: gm.optimize(m, x, quantize="int4"),
+        lambda m, x: gm.optimize(m, x, method="best"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call: Callable[[gm.Model, Array], object]) -> None:
+    with pytest.raises(gm.ArgumentError):
+        call(_model(), images(16))
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        ([0, 1, 10], gm.ArgumentError),
+        ([0, -1, 2], gm.ArgumentError),
+        ([0, 1], gm.ShapeError),
+        ([0.5] * 3, gm.DTypeError),
+    ],
+)
+def test_bad_labels_are_refused(labels: list[float], error: type[Exception]) -> None:
+    with pytest.raises(error, match="labels"):
+        labels_of(np.array(labels), 3, 10)
+    assert labels_of(np.array([[0], [9], [1]], np.uint8), 3, 10).tolist() == [0, 9, 1]
+
+
+def test_weights_alone() -> None:
+    weights: dict[str, Any] = {"a": 0.8, "b": 0.01, "c": np.array([[0.3, -0.02], [0.0, 0.5]], np.float32)}
+    kept = gm.prune_weights(weights, threshold=0.05)
+    assert set(kept) == {"a", "c"}
+    np.testing.assert_array_equal(kept["c"], np.array([[0.3, 0.0], [0.0, 0.5]], np.float32))
+    half = gm.prune_weights(weights, sparsity=0.5)
+    assert sum(np.count_nonzero(value) for value in half.values()) == 3
+    packed = gm.quantize_weights(kept)
+    for name, value in kept.items():
+        step = np.max(packed[name].scale)
+        np.testing.assert_allclose(packed[name].dequantize(), value, atol=step / 2)
+    assert packed["c"].values[0, 1] == 0
+    for wrong in ({"w": np.nan}, {"w": "text"}):
+        with pytest.raises(gm.ArgumentError, match="w"):
+            gm.quantize_weights(wrong)
+    for options in ({}, {"threshold": -1.0}, {"threshold": 0.1, "sparsity": 0.5}, {"sparsity": 1.0}):
+        with pytest.raises(gm.ArgumentError):
+            gm.prune_weights(weights, **options)
