@@ -337,6 +337,17 @@ def _qcurve(r: np.random.Generator, op: str) -> Case:
     return case(op, x, constants=constants, domain="com.microsoft", result=TensorProto.UINT8, **more)
 
 
+@maker("QLinearSoftmax")
+def _qlinear_softmax(r: np.random.Generator) -> Case:
+    constants = {"xs": scale(r), "xz": bytes_(r, (), False), "ys": np.float32(1 / 256), "yz": np.uint8(0)}
+    x = {"x": bytes_(r, (2, 3, 11), False)}
+    made, feeds = case(
+        "QLinearSoftmax", x, constants=constants, axis=-1, domain="com.microsoft", result=TensorProto.UINT8
+    )
+    made.graph.node[0].attribute.append(helper.make_attribute("opset", 13))
+    return made, feeds
+
+
 @maker("QLinearAdd", "QLinearMul")
 def _qbinary(r: np.random.Generator, op: str) -> Case:
     feeds = {"a": bytes_(r, (2, 3, 5), False), "b": bytes_(r, (3, 1), False)}

@@ -123,7 +123,7 @@ class Model:
         self.graph = self.graph.replace(constants={**self.graph.constants, **fresh})
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the model as an ONNX file, at opset 21 (later if an operator needs it), in one step.
+        """Write the model as an ONNX file, at opset 18 (later if an operator needs it), in one step.
 
         Quantized models are written as they are held: with QuantizeLinear and DequantizeLinear, or integer operators.
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_onnx"]
 
-_OPSET, _IR_VERSION = 21, 10
-#: Operators that came after that opset, with the opset and the version of the file format that have them.
-_LATER = {"Swish": (24, 12)}
+_OLDEST_OPSET, _NEWEST_OPSET = 18, 28
 _RUNTIME = "com.microsoft"
 _LARGEST_FILE = (1 << 31) - 1
 
@@ -36,7 +34,7 @@ def to_onnx(graph: Graph) -> bytes:
     size = sum(value.nbytes for value in graph.constants.values())
     if size > _LARGEST_FILE:
         raise LimitError(f"weights of {size} bytes do not fit the 2 GiB of an ONNX file")
-    opset, ir_version = max([(_OPSET, _IR_VERSION), *(_LATER[node.op] for node in graph.nodes if node.op in _LATER)])
+    opset = max((_opset(node, graph) for node in graph.nodes), default=_OLDEST_OPSET)
     nodes = [_node(node, opset) for node in graph.nodes]
     constants = [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in graph.constants.items()]
     inputs, outputs = map(_value_info, graph.inputs), map(_value_info, graph.outputs)
@@ -44,8 +42,25 @@ def to_onnx(graph: Graph) -> bytes:
     imports = [helper.make_opsetid("", opset)]
     if any(node.domain for node in nodes):
         imports.append(helper.make_opsetid(_RUNTIME, 1))
-    model = helper.make_model(proto, opset_imports=imports, ir_version=ir_version, producer_name="gristmill")
+    least = helper.find_min_ir_version_for(imports[:1])
+    model = helper.make_model(proto, opset_imports=imports, ir_version=least, producer_name="gristmill")
     return bytes(model.SerializeToString())
+
+
+def _opset(node: Node, graph: Graph) -> int:
+    """The first opset, from the oldest that graphs agree with on, that has this form of the operator."""
+    from onnx import defs
+
+    if node.op == "Resize" and node.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric":
+        return 19
+    zero_point = graph.constants.get(node.input(2)) if node.op in {"QuantizeLinear", "DequantizeLinear"} else None
+    if zero_point is not None and zero_point.dtype.itemsize > 1:
+        return 21
+    for version in range(_OLDEST_OPSET, min(_NEWEST_OPSET, defs.onnx_opset_version()) + 1):
+        known = defs.get_schema(node.op, version, "").attributes if defs.has(node.op, version, "") else None
+        if known is not None and set(node.attributes) <= set(known):
+            return version
+    return _OLDEST_OPSET
 
 
 def _node(node: Node, opset: int) -> NodeProto:

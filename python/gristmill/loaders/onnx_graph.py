@@ -152,7 +152,7 @@ class _Importer:
         """Check a node against the schema of its opset, and return the opset's version."""
         place = proto.name or None
         if proto.domain == _RUNTIME:
-            if proto.op_type not in _RUNTIME_OPS and not proto.op_type.startswith("QLinear"):
+            if not _of_runtime(proto.op_type):
                 raise _unknown(f"{_RUNTIME}.{proto.op_type}", place)
             return NEWEST_OPSET
         if proto.domain not in _STANDARD:
@@ -266,8 +266,14 @@ def _check_counts(proto: NodeProto, schema: OpSchema) -> None:
             raise ModelFormatError(reason, node=proto.name or None)
 
 
+def _of_runtime(op: str) -> bool:
+    return op in _RUNTIME_OPS or op.startswith("QLinear")
+
+
 def _unknown(op: str, place: str | None) -> UnsupportedOpError:
-    known = ", ".join(sorted({*OPERATORS, *REWRITTEN, "Constant", "If"}))
+    from onnx import defs
+
+    known = ", ".join(sorted(name for name in {*OPERATORS, *REWRITTEN, "If"} if defs.has(name) or _of_runtime(name)))
     return UnsupportedOpError(f"operator {op} is not supported; these are: {known}", node=place)
 
 

@@ -175,12 +175,25 @@ def _resize(step: Step, attributes: Mapping[str, Attribute]) -> list[Node]:
     return [replace(resized, attributes={**resized.attributes, "nearest_mode": rounding})]
 
 
+def _qlinear_softmax(step: Step, _attributes: Mapping[str, Attribute]) -> list[Node]:
+    """Dequantized, Softmax of the opset that it names, quantized."""
+    node = step.node
+    real, done = step.value("real"), step.value("probabilities")
+    inner = Node("Softmax", (real,), (done,), {"axis": node.integer("axis", -1)}, f"{node.name}/Softmax")
+    return [
+        Node("DequantizeLinear", node.inputs[:3], (real,), {}, real),
+        *_softmax(replace(step, node=inner, opset=node.integer("opset", 13)), {}),
+        Node("QuantizeLinear", (done, *node.inputs[3:5]), node.outputs, {}, node.name),
+    ]
+
+
 _REWRITES: dict[str, Callable[[Step, Mapping[str, Attribute]], list[Node]]] = {
     "BatchNormalization": _batch_normalization,
     "Dropout": _dropout,
     "Hardmax": _softmax,
     "LayerNormalization": _layer_normalization,
     "LogSoftmax": _softmax,
+    "QLinearSoftmax": _qlinear_softmax,
     "Resize": _resize,
     "Softmax": _softmax,
     "Upsample": _upsample,
