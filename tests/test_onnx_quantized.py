@@ -24,7 +24,7 @@ def network(r: np.random.Generator) -> bytes:
     """Convolutions (one depthwise) with a residual, pooling, and a linear layer."""
 
     def weights(*shape: int) -> Array:
-        return (r.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        return np.asarray(r.normal(size=shape) / np.sqrt(np.prod(shape[1:])), np.float32)
 
     nodes = [
         node("Conv", "x w1 b1", "a", pads=[1, 1, 1, 1], name="conv1"),
