@@ -205,6 +205,31 @@ ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
   }
 }
 
+/// More image sizes in turn than plans are kept for.
+ISA_TEST(conv_depthwise_weights_serve_any_image_size) {
+  Random random(34);
+  Workspace workspace;
+  Case c{};
+  c.weight_shape = {4, 1, 3, 3};
+  c.attributes.groups = 2;
+  c.attributes.pad_top = c.attributes.pad_left = c.attributes.pad_bottom = c.attributes.pad_right = 1;
+  c.batch = 1, c.type = DType::u8, c.zero_point = 3;
+  std::vector<std::int8_t> w(c.weight_count());
+  for (auto& weight : w) weight = static_cast<std::int8_t>(random.integer(-128, 127));
+  const PackedConv packed(w.data(), c.weight_shape, c.attributes, isa);
+  for (std::size_t turn = 0; turn < 36; ++turn) {
+    c.height = 5 + turn % 4;
+    c.width = 5 + turn % 12;
+    std::vector<std::uint8_t> x(c.input_count());
+    for (auto& byte : x) byte = static_cast<std::uint8_t>(random.integer(0, 255));
+    const auto expected = convolve<std::int32_t>(c, x.data(), w.data(), c.height, c.width);
+    std::vector<std::int32_t> out(expected.size());
+    const ConvInput input{x.data(), c.type, c.batch, c.channels(), c.height, c.width, c.zero_point};
+    conv2d(packed, input, OutputStage(Epilogue{}, 4, false), nullptr, out.data(), 1, workspace);
+    CHECK_SAME(std::span<const std::int32_t>(out), std::span<const std::int32_t>(expected), describe(c));
+  }
+}
+
 ISA_TEST(conv_passes_stay_inside_their_arrays) {
   Random random(33);
   Workspace workspace;
