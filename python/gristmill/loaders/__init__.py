@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from gristmill import artefact
-from gristmill.errors import GristmillError, ModelFormatError
+from gristmill.errors import GristmillError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Graph
 from gristmill.loaders import keras, onnx, tflite
 from gristmill.loaders.source import Given, Source, open_source
@@ -85,11 +86,12 @@ def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -
 
 
 def _check_shapes(graph: Graph) -> None:
-    """Refuse what cannot run; only shapes that inputs leave open are left to the time when they are known."""
+    """Refuse what cannot run; only shapes that inputs leave open, or decide by value, are left to a later time."""
     types = {}
     for info in graph.inputs:
         shape = tuple(extent for extent in info.shape or () if isinstance(extent, int))
         if info.shape is None or len(shape) != len(info.shape):
             return
         types[info.name] = TensorType(info.dtype, shape)
-    infer(graph, types)
+    with suppress(UnsupportedOpError):
+        infer(graph, types)
