@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from gristmill import __version__
-from gristmill.cli import cpu, demo, inspect, run
+from gristmill.cli import cpu, demo, inspect, optimize, run
 from gristmill.errors import GristmillError
 
-_COMMANDS = (cpu, demo, inspect, run)
+_COMMANDS = (cpu, demo, inspect, optimize, run)
 
 
 def build_parser() -> argparse.ArgumentParser:
