@@ -7,6 +7,7 @@ import pytest
 
 from graphs import Network, ops, random_feeds, run_plan
 from gristmill import reference
+from gristmill.compile import compile_graph
 from gristmill.graph import Graph
 from gristmill.operators import TensorType
 from gristmill.passes import simplify, specialize
@@ -89,6 +90,26 @@ def test_linear_layers_run_on_bytes() -> None:
     y = net.pair(net.add("MatMul", y, net.weights(30, 16, axis=1)), 2.0, 90)
     graph = net.graph(net.quantize(net.add("Gemm", y, net.weights(16, 10, axis=1)), 9.0, 7), dtype=np.uint8)
     assert_exact(graph, ["LinearLayer"] * 3, n=3)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_sparse_weights_of_bytes_give_the_same_bits(block: int, isa: str) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 32, 6, 6, dtype=np.uint8), 0.05, 120)
+
+    def pruned(*shape: int) -> str:
+        kept = np.repeat(net.random.random((shape[0], int(np.prod(shape[1:])) // block)) < 0.1, block, axis=1)
+        values = net.random.integers(-127, 128, shape) * kept.reshape(shape)
+        return net.add("DequantizeLinear", net.constant(values, np.int8), net.constant([0.01] * shape[0]), axis=0)
+
+    y = net.pair(net.add("Conv", x, pruned(64, 32, 1, 1)), 0.1, 128)
+    y = net.pair(net.add("Reshape", y, net.constant([-1, 64], np.int64)), 0.1, 128)
+    graph = net.graph(net.quantize(net.add("Gemm", y, pruned(48, 64), transB=1), 0.1, 128), dtype=np.uint8)
+    for batch in (1, 3):
+        assert_exact(graph, ["ConvLayer", "Reshape", "LinearLayer"], n=batch)
+    types = {"x": TensorType(np.dtype(np.uint8), (1, 32, 6, 6))}
+    kernels = " ".join(kernel for _, kernel in compile_graph(simplify(graph), types).plan.steps)
+    assert kernels.count("blocks" if block == 4 else "quads") == 2
 
 
 def test_sums_are_residuals_or_sums_of_bytes() -> None:

@@ -5,6 +5,7 @@
 
 #include "checked_size.h"
 #include "packed_weights.h"
+#include "sparse_weights.h"
 #include "staging.h"
 #include "step_checks.h"
 
@@ -124,6 +125,10 @@ class ConvStep final : public LayerStep<PackedConv> {
   ConvInput input_{};
 };
 
+const WeightSums& sums_of(const PackedLinear& weights) {
+  return weights.is_sparse() ? weights.sparse().sums() : weights.packed().sums();
+}
+
 class LinearStep final : public LayerStep<PackedLinear> {
  public:
   LinearStep(const LayerInput& input, const Tensor& out, std::shared_ptr<const PackedLinear> weights,
@@ -136,8 +141,7 @@ class LinearStep final : public LayerStep<PackedLinear> {
     std::vector<std::size_t> shape = input.x.shape();
     shape.back() = weights_->out_channels();
     require_shape("out", out, shape);
-    const WeightSums* sums = weights_->is_f32() ? nullptr : &weights_->packed().sums();
-    require_layer(input, out, *weights_, sums, *stage_);
+    require_layer(input, out, *weights_, weights_->is_f32() ? nullptr : &sums_of(*weights_), *stage_);
     shape.pop_back();
     const std::size_t rows = element_count(shape, "x");
     for (std::size_t columns : {weights_->in_channels(), weights_->out_channels()})
