@@ -93,7 +93,10 @@ template <class T>
 struct Greatest {
   static constexpr T start =
       std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
-  static T combine(T most, T value) { return value > most || value != value ? value : most; }
+  static T combine(T most, T value) {
+    if constexpr (std::is_integral_v<T>) return value > most ? value : most;
+    return value > most || value != value ? value : most;
+  }
 };
 
 struct Sum {
@@ -117,7 +120,7 @@ class PoolStep final : public Step {
         columns.out == 0 ? 0
                          : (columns.out - 1) * columns.stride + (columns.kernel - 1) * columns.dilation + 1;
     line_ = std::max(reach, columns.before + columns.in);
-    checked_product({line_, sizeof(T)}, "x");
+    checked_product({line_, 3 * sizeof(T)}, "x");
     if constexpr (!kMax)
       for (std::size_t o = 0; o < columns.out; ++o)
         column_counts_.push_back(static_cast<float>(columns.counted(o, count_padding_)));
@@ -132,10 +135,10 @@ class PoolStep final : public Step {
     const std::size_t group = ceil_div(kRangeBytes, (in_plane + out_plane) * sizeof(T));
     for_each_task(frame.workspace.buffers(), ceil_div(planes_, group), frame.threads,
                   [&](WorkerScratch& scratch, std::size_t task) {
-                    T* line = static_cast<T*>(scratch.panel.reserve(line_ * sizeof(T)));
+                    T* line = static_cast<T*>(scratch.panel.reserve((line_ + 2 * line_phase()) * sizeof(T)));
                     std::fill_n(line, line_, Combine::start);
                     for (std::size_t p = task * group; p < std::min(planes_, (task + 1) * group); ++p)
-                      pool_plane(x + p * in_plane, out + p * out_plane, line);
+                      pool_plane(x + p * in_plane, out + p * out_plane, line, line + line_);
                   });
   }
 
@@ -144,11 +147,11 @@ class PoolStep final : public Step {
  private:
   static constexpr bool kMax = !std::is_same_v<Combine, Sum>;
 
-  void pool_plane(const T* x, T* out, T* line) const {
+  void pool_plane(const T* x, T* out, T* line, T* phases) const {
     for (std::size_t d = 0; d < axes_[0].out; ++d)
       for (std::size_t row = 0; row < axes_[1].out; ++row, out += axes_[2].out) {
         const std::size_t rows = combine_rows(x, line, d, row);
-        combine_line(line, out);
+        combine_line(line, phases, out);
         if constexpr (!kMax)
           for (std::size_t o = 0; o < axes_[2].out; ++o) out[o] /= static_cast<T>(rows) * column_counts_[o];
       }
@@ -177,23 +180,42 @@ class PoolStep final : public Step {
     return slices.counted(d, count_padding_) * rows.counted(row, count_padding_);
   }
 
-  void combine_line(const T* line, T* out) const {
+  void combine_line(const T* line, T* phases, T* out) const {
     const PoolAxis& columns = axes_[2];
-    if (columns.stride == 1) return combine_taps<1>(line, out);
-    if (columns.stride == 2) return combine_taps<2>(line, out);
-    combine_taps<0>(line, out);
+    if (columns.stride == 2) {
+      split_phases(line, phases);
+      for (std::size_t tap = 0; tap < columns.kernel; ++tap) {
+        const std::size_t at = tap * columns.dilation;
+        combine_tap<1>(phases + at % 2 * line_phase() + at / 2, tap == 0, out);
+      }
+    } else {
+      for (std::size_t tap = 0; tap < columns.kernel; ++tap) {
+        const T* from = line + tap * columns.dilation;
+        columns.stride == 1 ? combine_tap<1>(from, tap == 0, out) : combine_tap<0>(from, tap == 0, out);
+      }
+    }
   }
 
-  /// `fixed` is the stride, or 0 for any.
+  /// Elements of a phase of the line, which holds every second one: with a stride of 2, what one tap reads
+  /// for neighbouring outputs is then consecutive.
+  std::size_t line_phase() const { return ceil_div(line_, 2); }
+
+  void split_phases(const T* line, T* phases) const {
+    const std::size_t half = line_ / 2;
+    T* odd = phases + line_phase();
+    for (std::size_t i = 0; i < half; ++i) phases[i] = line[2 * i];
+    for (std::size_t i = 0; i < half; ++i) odd[i] = line[2 * i + 1];
+    if (line_ % 2 != 0) phases[half] = line[line_ - 1];
+  }
+
+  /// Elements that a tap reads for neighbouring outputs are `fixed` apart, or the stride if that is 0.
   template <std::size_t fixed>
-  void combine_taps(const T* line, T* out) const {
-    const PoolAxis& columns = axes_[2];
-    const std::size_t stride = fixed != 0 ? fixed : columns.stride, count = columns.out;
-    for (std::size_t o = 0; o < count; ++o) out[o] = line[o * stride];
-    for (std::size_t tap = 1; tap < columns.kernel; ++tap) {
-      const T* from = line + tap * columns.dilation;
+  void combine_tap(const T* from, bool first, T* out) const {
+    const std::size_t stride = fixed != 0 ? fixed : axes_[2].stride, count = axes_[2].out;
+    if (first)
+      for (std::size_t o = 0; o < count; ++o) out[o] = from[o * stride];
+    else
       for (std::size_t o = 0; o < count; ++o) out[o] = Combine::combine(out[o], from[o * stride]);
-    }
   }
 
   PoolAxes axes_;
