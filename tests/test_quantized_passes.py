@@ -100,7 +100,12 @@ def test_sparse_weights_of_bytes_give_the_same_bits(block: int, isa: str) -> Non
     def pruned(*shape: int) -> str:
         kept = np.repeat(net.random.random((shape[0], int(np.prod(shape[1:])) // block)) < 0.1, block, axis=1)
         values = net.random.integers(-127, 128, shape) * kept.reshape(shape)
-        return net.add("DequantizeLinear", net.constant(values, np.int8), net.constant(net.random.uniform(0.01, 0.02, shape[0])), axis=0)
+        return net.add(
+            "DequantizeLinear",
+            net.constant(values, np.int8),
+            net.constant(net.random.uniform(0.01, 0.02, shape[0])),
+            axis=0,
+        )
 
     y = net.pair(net.add("Conv", x, pruned(64, 32, 1, 1)), 0.1, 128)
     y = net.pair(net.add("Reshape", y, net.constant([-1, 64], np.int64)), 0.1, 128)
