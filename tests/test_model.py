@@ -115,6 +115,17 @@ def test_every_operator_is_exported(op: str, tmp_path: Path) -> None:
                 assert np.abs(ours.astype(np.int64) - theirs).max(initial=0) <= (op in ONE_QUANTUM)
 
 
+def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path) -> None:
+    model = small()
+    model.save(tmp_path / "small.grist")
+    again = gm.load(tmp_path / "small.grist")
+    assert again.format == "gristmill"
+    for name, array in model.graph.constants.items():
+        np.testing.assert_array_equal(again.graph.constants[name], array)
+    x = np.ones((2, 2, 8, 8), np.float32)
+    np.testing.assert_array_equal(gm.InferenceSession(tmp_path / "small.grist")(x), gm.InferenceSession(model)(x))
+
+
 def test_networks_are_exported(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(5, 2, 9, 8)).astype(np.float32)
     (result,) = exported(small(), {"x": x}, tmp_path)

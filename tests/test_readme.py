@@ -5,6 +5,8 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 import gristmill as gm
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -21,7 +23,8 @@ def test_first_block_is_the_two_commands() -> None:
     ]
 
 
-def test_python_examples_run_and_print_what_they_say() -> None:
+def test_python_examples_run_and_print_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     level, threads = gm.get_isa(), gm.get_num_threads()
     printed = io.StringIO()
     try:

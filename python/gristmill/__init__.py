@@ -32,6 +32,7 @@ from gristmill.optimizer import (
     quantize_weights,
     sensitivity,
 )
+from gristmill.sequential import Sequential
 from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
 
@@ -49,6 +50,7 @@ __all__ = [
     "OptimizedModel",
     "PolynomialDecay",
     "Report",
+    "Sequential",
     "ShapeError",
     "UnsupportedOpError",
     "__version__",

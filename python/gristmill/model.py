@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.artefact import save_artefact
 from gristmill.artefact.atomic_file import replace_file
 from gristmill.console import Table, format_bytes
 from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError
@@ -121,6 +122,16 @@ class Model:
             array.flags.writeable = False
             fresh[name] = array
         self.graph = self.graph.replace(constants={**self.graph.constants, **fresh})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as a gristmill artefact (``.grist``), in one step; :func:`gristmill.load` reads it.
+
+        Pruned weights are stored without their zeros, and the file is checksummed.
+
+        Raises:
+            OSError: The file cannot be written; an existing file is then as it was.
+        """
+        save_artefact(self.graph, path)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the model as an ONNX file, at opset 18 (later if an operator needs it), in one step.

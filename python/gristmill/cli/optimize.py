@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gristmill import artefact
 from gristmill.cli import options
 from gristmill.console import Console, status
 from gristmill.errors import ArgumentError
@@ -94,4 +93,4 @@ def _write(made: OptimizedModel, path: str) -> None:
     if path.endswith(".onnx"):
         made.export_onnx(path)
     else:
-        artefact.save_artefact(made.graph, path)
+        made.save(path)
