@@ -177,8 +177,8 @@ TEST(sparse_pairs_are_safe_and_keep_every_weight) {
                       low = 255 * ((a < 0 ? a : 0) + (b < 0 ? b : 0));
             CHECK(high <= 32767 && low >= -32768);
             if (quads[e].weight[i] == 0) continue;
-            rebuilt[packed.row_order[block * rows + r] * columns + block * packed.k_block + quads[e].offset[i] / 4] =
-                quads[e].weight[i];
+            rebuilt[packed.row_order[block * rows + r] * columns + block * packed.k_block +
+                    quads[e].offset[i] / 4] = quads[e].weight[i];
           }
       }
     CHECK_SAME(std::span<const std::int8_t>(rebuilt), std::span<const std::int8_t>(dense), "weights");

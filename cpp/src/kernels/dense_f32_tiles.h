@@ -148,7 +148,7 @@ struct Tiles {
   [[gnu::always_inline]] static void multiply_lanes(const Slice& slice, const float* broadcast,
                                                     const float* lane, Vector (&sum)[R][V * B]) {
     constexpr int N = V * B;
-    const typename Level::Rows rows(broadcast, kPlainRows ? slice.row_step : 1);
+    const typename Level::Rows rows{broadcast, kPlainRows ? slice.row_step : 1};
     const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
     if constexpr (R < N) {
       unroll<N>([&](auto n) {

@@ -31,8 +31,8 @@ class ResizeStep final : public Step {
   void run(const Frame& frame) const override {
     const T* x = frame.at<const T>(x_);
     T* out = frame.at<T>(out_);
-    const auto& [slices, rows, columns] = nest_.axes;
-    const std::size_t total = nest_.outer * slices.out * rows.out;
+    const ResizeAxis& columns = nest_.axes[2];
+    const std::size_t total = nest_.outer * nest_.axes[0].out * nest_.axes[1].out;
     const std::size_t group = ceil_div(kRangeBytes, columns.out * sizeof(T));
     for_each_task(frame.workspace.buffers(), ceil_div(total, group), frame.threads,
                   [&](WorkerScratch& scratch, std::size_t task) {

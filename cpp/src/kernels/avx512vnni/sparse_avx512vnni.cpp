@@ -20,8 +20,6 @@ struct Avx512Half {
   using Bytes = UnpackedBytesAvx2;
   using Simd = F32x8;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 64;
-  static constexpr std::size_t kByteRows = 640;
-  static constexpr bool kHasHalf = false;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
