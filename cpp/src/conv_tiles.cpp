@@ -113,14 +113,17 @@ void pack(const TiledConv& tiled, const PackJob& job, std::byte* panel) {
 /// Packs one lane block. Only the rows that end near the end of the input are packed without reading beyond.
 void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byte* panel) {
   constexpr std::size_t kAmple = 63;
+  if (tiled.staged) {
+    job.readable_slack = PlaneLayout::kSlack;
+    pack(tiled, job, panel);
+    return;
+  }
   const LaneRun& last = job.runs[job.run_count - 1];
   const std::size_t end = last.source + last.count;
   const std::size_t source_k = tiled.source_rows(), rows = job.rows;
   const auto slack = [&](std::size_t row) { return limit - (job.row_offset[row] + end); };
-  // Tap offsets of staged planes need not ascend, but those have slack for the last plane's reach.
   job.readable_slack = slack(source_k - 1);
-  if (tiled.staged || job.readable_slack >= kAmple) {
-    job.readable_slack = tiled.staged ? PlaneLayout::kSlack : job.readable_slack;
+  if (job.readable_slack >= kAmple) {
     pack(tiled, job, panel);
     return;
   }
