@@ -13,16 +13,17 @@
 namespace gristmill {
 namespace {
 
-/// True if the output is stored around the caches: it is larger than the last one, and its contiguous runs
-/// are long, for what streaming stores fill of a cache line only in part is slow to merge.
+/// True if the output is stored around the caches: it is larger than what one program may hope to hold of the
+/// last one, and its contiguous runs are long, for what streaming stores fill of a cache line only in part is
+/// slow to merge.
 bool prefers_streaming(std::size_t bytes, std::size_t run) {
   constexpr std::size_t kLongRun = 512;
-  static const std::size_t last_cache = [] {
+  static const std::size_t share = [] {
     std::size_t largest = std::size_t{32} << 20;
-    for (const CacheInfo& cache : cpu_caches()) largest = cache.bytes;
-    return largest;
+    const std::vector<CacheInfo> caches = cpu_caches();
+    return caches.empty() ? largest : std::min(largest, caches.back().bytes);
   }();
-  return bytes > last_cache && run >= kLongRun;
+  return bytes > share && run >= kLongRun;
 }
 
 std::size_t channel_count(const std::vector<std::size_t>& shape, std::optional<std::size_t> axis) {

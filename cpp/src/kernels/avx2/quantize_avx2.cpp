@@ -5,7 +5,7 @@
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kGroup = 32, kLine = 64, kFetchDistance = 1152;
+constexpr std::size_t kGroup = 32, kLine = 64, kFetchDistance = 4096;
 
 // How a group touches memory: all 32 elements, all of them with stores around the caches, or the first few.
 // `at` is the place of a vector of eight in the group.

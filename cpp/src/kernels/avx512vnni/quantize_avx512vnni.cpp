@@ -5,7 +5,7 @@
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kGroup = 64, kVector = 16, kLine = 64, kFetchDistance = 1024;
+constexpr std::size_t kGroup = 64, kVector = 16, kLine = 64, kFetchDistance = 4096;
 
 // How a group touches memory: all 64 elements, all of them with stores around the caches, or the first few.
 // `at` is the place of a vector of sixteen in the group.
