@@ -27,11 +27,16 @@ _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "relu": lambda x: np.maximum(x, 0),
     "leaky_relu": lambda x: np.where(x < 0, 0.3 * x, x),
     "elu": lambda x: np.where(x < 0, 0.3 * np.expm1(x), x),
+    "selu": lambda x: 0.7 * np.where(x < 0, 0.3 * np.expm1(x), x),
+    "celu": lambda x: np.maximum(x, 0) + np.minimum(0.3 * np.expm1(x / 0.3), 0),
     "clip": lambda x: np.clip(x, 0.3, 0.7),
+    "thresholded_relu": lambda x: np.where(x <= np.float32(0.3), 0, x),
     "sigmoid": sigmoid,
     "hardsigmoid": lambda x: np.clip(0.3 * x + 0.7, 0, 1),
     "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "silu": lambda x: x * sigmoid(x),
+    "swish": lambda x: x * sigmoid(0.3 * x),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "tanh": np.tanh,
     "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
@@ -71,7 +76,9 @@ def test_unary_functions_of_reals(isa: str, function: str) -> None:
             np.testing.assert_allclose(unary(function, x, threads=threads), expected, rtol=2e-6, atol=2e-7)
 
 
-@pytest.mark.parametrize("function", sorted(set(_FUNCTIONS) - {"silu", "hardswish", "gelu", "gelu_tanh", "sin", "cos"}))
+@pytest.mark.parametrize(
+    "function", sorted(set(_FUNCTIONS) - {"silu", "swish", "mish", "hardswish", "gelu", "gelu_tanh", "sin", "cos"})
+)
 def test_unary_functions_of_special_values(isa: str, function: str) -> None:
     with np.errstate(all="ignore"):
         expected = np.asarray(_FUNCTIONS[function](_SPECIAL.astype(np.float64)), np.float32)

@@ -166,6 +166,20 @@ def test_many_threads_share_a_session() -> None:
     assert failures == []
 
 
+def test_values_of_inputs_may_decide_about_shapes() -> None:
+    net = Network()
+    x, shape = net.input("n", 6), net.input("k", name="shape", dtype=np.int64)
+    graph = net.graph(net.add("Reshape", net.add("Relu", x), net.add("Abs", shape)), shape)
+    session = gm.InferenceSession(graph)
+    data = np.arange(12, dtype=np.float32).reshape(2, 6)
+    for wanted in ((3, 4), (12,), (2, 1, 6), (3, 4)):
+        y, given = session(data, np.array(wanted, np.int64))
+        np.testing.assert_array_equal(y, data.reshape(wanted))
+        np.testing.assert_array_equal(given, wanted)
+    with pytest.raises(gm.UnsupportedOpError, match="shape: the input decides about shapes by 65 values; up to 64"):
+        session(data, np.ones(65, np.int64))
+
+
 def test_profile_names_every_step() -> None:
     session = gm.InferenceSession(small_graph(), threads=1)
     profile = session.profile(random_feeds(small_graph(), n=1, h=4)["x"])

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,13 @@ import numpy.typing as npt
 from gristmill import _core
 from gristmill.artefact import pack_artefact, unpack_artefact
 from gristmill.compile import CompiledGraph, Packer, compile_graph
-from gristmill.errors import ArgumentError, DTypeError, ShapeError
+from gristmill.compile.deciding import deciding_inputs
+from gristmill.errors import ArgumentError, DTypeError, ShapeError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders import load
 from gristmill.loaders.source import Given
 from gristmill.model import Model
-from gristmill.operators import TensorType
+from gristmill.operators import Known, TensorType
 from gristmill.passes import simplify
 from gristmill.profile import Profile, profile_plan
 
@@ -29,6 +30,10 @@ Array = npt.NDArray[Any]
 
 #: Plans for this many different input shapes are kept.
 KEPT_PLANS = 8
+#: An input whose values decide about shapes has at most this many.
+DECIDING_SIZE = 64
+
+_Key: TypeAlias = tuple[tuple[int, ...] | bytes, ...]
 
 _ONNX_NAMES = {"float32": "float", "float64": "double"}
 
@@ -60,8 +65,9 @@ class TensorInfo:
 class InferenceSession:
     """Runs a model.
 
-    Weights are packed once. For each combination of input shapes a plan is compiled at the first run, and the last few
-    are kept. A run is one call into compiled code without the GIL; any number of threads may run one session at once.
+    Weights are packed once. For each combination of input shapes (and of the values of inputs that decide about shapes,
+    such as the second of a Reshape) a plan is compiled at the first run, and the last few are kept. A run is one call
+    into compiled code without the GIL; any number of threads may run one session at once.
     Sessions can be pickled.
 
     Args:
@@ -101,10 +107,11 @@ class InferenceSession:
         self._graph, self._threads, self._select = graph, threads, select
         self._simple = simplify(graph)
         self._packer = Packer(isa)
-        self._plans: OrderedDict[tuple[tuple[int, ...], ...], CompiledGraph] = OrderedDict()
-        self._lock = threading.Lock()
-        if all(_is_fixed(info) for info in graph.inputs):
-            self._compiled(tuple(_extents(info) for info in graph.inputs))
+        self._deciding = deciding_inputs(self._simple)
+        self._plans: OrderedDict[_Key, CompiledGraph] = OrderedDict()
+        self._lock, self._compiling = threading.Lock(), threading.Lock()
+        if not self._deciding and all(_is_fixed(info) for info in graph.inputs):
+            self._compiled([TensorType(info.dtype, _extents(info)) for info in graph.inputs])
 
     def get_inputs(self) -> list[TensorInfo]:
         """What a run takes."""
@@ -169,28 +176,50 @@ class InferenceSession:
             raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
         feeds = dict(zip(names, inputs, strict=True))
         arrays = [self._checked(info, feeds) for info in self._graph.inputs]
-        compiled = self._compiled(tuple(array.shape for array in arrays))
-        return profile_plan(compiled, arrays, self._threads, runs)
+        return profile_plan(self._compiled(arrays), arrays, self._threads, runs)
 
     def _run(self, arrays: list[Array], out: Sequence[Array | None] | None) -> list[Array]:
-        plan = self._compiled(tuple(array.shape for array in arrays)).plan
+        plan = self._compiled(arrays).plan
         return plan.run(arrays, None if out is None else list(out), threads=self._threads)
 
-    def _compiled(self, shapes: tuple[tuple[int, ...], ...]) -> CompiledGraph:
+    def _compiled(self, inputs: Sequence[Known]) -> CompiledGraph:
+        """The plan for inputs of these shapes; of some, for these values."""
+        key: _Key = tuple([given.shape for given in inputs])
+        if self._deciding:
+            key += tuple([self._value_of(info, given) for info, given in zip(self._graph.inputs, inputs, strict=True)])
+        found = self._known_plan(key)
+        if found is None:
+            with self._compiling:
+                found = self._known_plan(key) or self._compile(key, inputs)
+        return found
+
+    def _known_plan(self, key: _Key) -> CompiledGraph | None:
         with self._lock:
-            found = self._plans.get(shapes)
-            if found is None:
-                types = {
-                    info.name: TensorType(info.dtype, shape)
-                    for info, shape in zip(self._graph.inputs, shapes, strict=True)
-                }
-                found = compile_graph(self._simple, types, self._packer)
-                self._plans[shapes] = found
-                if len(self._plans) > KEPT_PLANS:
-                    self._plans.popitem(last=False)
-            else:
-                self._plans.move_to_end(shapes)
+            found = self._plans.get(key)
+            if found is not None:
+                self._plans.move_to_end(key)
             return found
+
+    def _compile(self, key: _Key, inputs: Sequence[Known]) -> CompiledGraph:
+        known: dict[str, Known] = {}
+        for info, given in zip(self._graph.inputs, inputs, strict=True):
+            decides = info.name in self._deciding
+            known[info.name] = np.array(given) if decides else TensorType(info.dtype, given.shape)
+        compiled = compile_graph(self._simple, known, self._packer)
+        with self._lock:
+            self._plans[key] = compiled
+            if len(self._plans) > KEPT_PLANS:
+                self._plans.popitem(last=False)
+        return compiled
+
+    def _value_of(self, info: ValueInfo, given: Known) -> bytes:
+        """What a plan depends on beside shapes: the bytes of an input that decides about some."""
+        if info.name not in self._deciding:
+            return b""
+        if given.size > DECIDING_SIZE or not isinstance(given, np.ndarray):
+            reason = f"the input decides about shapes by {given.size} values; up to {DECIDING_SIZE} are supported"
+            raise UnsupportedOpError(reason, node=info.name)
+        return given.tobytes()
 
     def _checked(self, info: ValueInfo, feeds: Mapping[str, Array]) -> Array:
         if info.name not in feeds:

@@ -77,25 +77,31 @@ constexpr auto gelu_tanh = [](float x) {
 /// log(1 + e^x) without overflow.
 constexpr auto softplus = [](float x) { return std::fmax(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); };
 
-void elu(const void* in, void* out, std::size_t count, const UnaryContext& context) {
-  map<float, float>(in, out, count,
-                    [alpha = context.alpha](float x) { return x < 0.0f ? alpha * std::expm1(x) : x; });
-}
+constexpr auto mish = [](float x) { return x * std::tanh(softplus(x)); };
 
-void hardsigmoid(const void* in, void* out, std::size_t count, const UnaryContext& context) {
+/// A function of f32 with parameters.
+template <auto function>
+void parametric(const void* in, void* out, std::size_t count, const UnaryContext& context) {
   map<float, float>(in, out, count, [alpha = context.alpha, beta = context.beta](float x) {
-    const float value = alpha * x + beta;
-    const float raised = value < 0.0f ? 0.0f : value;
-    return raised > 1.0f ? 1.0f : raised;
+    return function(x, alpha, beta);
   });
 }
 
-void clip(const void* in, void* out, std::size_t count, const UnaryContext& context) {
-  map<float, float>(in, out, count, [low = context.alpha, high = context.beta](float x) {
-    const float raised = x < low ? low : x;
-    return raised > high ? high : raised;
-  });
-}
+constexpr auto clip = [](float x, float low, float high) {
+  const float raised = x < low ? low : x;
+  return raised > high ? high : raised;
+};
+constexpr auto hardsigmoid = [](float x, float alpha, float beta) {
+  return clip(alpha * x + beta, 0.0f, 1.0f);
+};
+constexpr auto elu = [](float x, float alpha, float) { return x < 0.0f ? alpha * std::expm1(x) : x; };
+constexpr auto selu = [](float x, float alpha, float gamma) { return gamma * elu(x, alpha, 0.0f); };
+constexpr auto celu = [](float x, float alpha, float) {
+  const float below = alpha * std::expm1(x / alpha);
+  return (x > 0.0f ? x : 0.0f) + (below > 0.0f ? 0.0f : below);
+};
+constexpr auto swish = [](float x, float alpha, float) { return x / (1.0f + std::exp(-alpha * x)); };
+constexpr auto thresholded_relu = [](float x, float alpha, float) { return x <= alpha ? 0.0f : x; };
 
 struct UnaryRow {
   std::string_view name;
@@ -113,12 +119,17 @@ constexpr UnaryRow kUnary[] = {
     {"relu", s64, s64, simple<int64_t, relu<int64_t>>},
     {"relu", s8, s8, simple<int8_t, relu<int8_t>>},
     {"leaky_relu", f32, f32, curve<Curve::leaky_relu>},
-    {"elu", f32, f32, elu, true},
-    {"clip", f32, f32, clip},
+    {"elu", f32, f32, parametric<elu>, true},
+    {"selu", f32, f32, parametric<selu>, true},
+    {"celu", f32, f32, parametric<celu>, true},
+    {"clip", f32, f32, parametric<clip>},
+    {"thresholded_relu", f32, f32, parametric<thresholded_relu>},
     {"sigmoid", f32, f32, curve<Curve::sigmoid>},
-    {"hardsigmoid", f32, f32, hardsigmoid},
+    {"hardsigmoid", f32, f32, parametric<hardsigmoid>},
     {"hardswish", f32, f32, curve<Curve::hardswish>},
     {"silu", f32, f32, curve<Curve::silu>},
+    {"swish", f32, f32, parametric<swish>, true},
+    {"mish", f32, f32, simple<float, mish>, true},
     {"tanh", f32, f32, simple<float, [](float x) { return std::tanh(x); }>, true},
     {"gelu", f32, f32, simple<float, gelu>, true},
     {"gelu_tanh", f32, f32, simple<float, gelu_tanh>, true},

@@ -12,24 +12,38 @@ from typing import Any
 
 from gristmill import _core
 from gristmill.compile import (
+    lower_convolution,
     lower_elementwise,
     lower_layers,
+    lower_matmul,
     lower_movement,
     lower_pooling,
     lower_quantized,
     lower_reduction,
+    lower_resize,
 )
 from gristmill.compile.memory import bind_outputs, drop_copies, place, work_in_place
 from gristmill.compile.packer import Packer
-from gristmill.compile.program import Program, Value, View, require_dtype
+from gristmill.compile.program import Program, Step, Value, View, require_dtype
 from gristmill.compile.registry import LOWERINGS, find_lowering
+from gristmill.errors import DTypeError, UnsupportedOpError
 from gristmill.graph import Graph
-from gristmill.operators import Known, TensorType
+from gristmill.operators import Known
 from gristmill.passes import specialize
 
 __all__ = ["LOWERINGS", "CompiledGraph", "Packer", "compile_graph"]
 
-_FAMILIES = (lower_elementwise, lower_layers, lower_movement, lower_pooling, lower_quantized, lower_reduction)
+_FAMILIES = (
+    lower_convolution,
+    lower_elementwise,
+    lower_layers,
+    lower_matmul,
+    lower_movement,
+    lower_pooling,
+    lower_quantized,
+    lower_reduction,
+    lower_resize,
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,10 @@ class CompiledGraph:
     types: dict[str, Known]
 
 
-def compile_graph(graph: Graph, inputs: Mapping[str, TensorType], packer: Packer | None = None) -> CompiledGraph:
+def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None) -> CompiledGraph:
     """Compile a graph that :func:`gristmill.passes.simplify` has returned, for inputs of these types.
+
+    Inputs given as arrays are known: the plan takes them too, but is right for these values alone.
 
     Raises:
         GristmillError: The graph contradicts itself or these inputs.
@@ -72,8 +88,16 @@ def _emit(program: Program, arena: int) -> _core.Plan:
     ]
     plan = _core.Plan(arena, kinds[0], kinds[1])
     for step in program.steps:
-        getattr(plan, step.method)(step.name, *map(_resolved, step.arguments))
+        _add(plan, step, program)
     return plan
+
+
+def _add(plan: _core.Plan, step: Step, program: Program) -> None:
+    try:
+        getattr(plan, step.method)(step.name, *map(_resolved, step.arguments))
+    except DTypeError as error:
+        ops = {node.name: node.op for node in program.graph.nodes}
+        raise UnsupportedOpError(f"{ops.get(step.name, 'output')}: {error.reason}", node=error.node) from None
 
 
 def _resolved(argument: Any) -> Any:  # noqa: ANN401

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gristmill.compile.program import Program, Value, unsupported
+from gristmill.compile.arithmetic import apply, cast, combine, scaled, spread_along
+from gristmill.compile.program import Program
 from gristmill.compile.registry import lowers
 from gristmill.graph import Node
+from gristmill.operators.activation import SELU_ALPHA, SELU_GAMMA
 
 _UNARY = {
     "Abs": "abs",
@@ -18,6 +20,7 @@ _UNARY = {
     "HardSwish": "hardswish",
     "IsNaN": "isnan",
     "Log": "log",
+    "Mish": "mish",
     "Neg": "neg",
     "Not": "not",
     "Reciprocal": "reciprocal",
@@ -59,20 +62,30 @@ def lower_unary(program: Program, node: Node) -> None:
     unary(program, node, _UNARY[node.op])
 
 
-@lowers("LeakyRelu", "Elu", "HardSigmoid", "Swish", "Gelu")
+#: Functions with attributes, and the defaults of these.
+_CURVES: dict[str, tuple[str, dict[str, float]]] = {
+    "Celu": ("celu", {"alpha": 1.0}),
+    "Elu": ("elu", {"alpha": 1.0}),
+    "HardSigmoid": ("hardsigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "LeakyRelu": ("leaky_relu", {"alpha": 0.01}),
+    "QuickGelu": ("swish", {"alpha": 1.702}),
+    "Selu": ("selu", {"alpha": SELU_ALPHA, "gamma": SELU_GAMMA}),
+    "Swish": ("swish", {"alpha": 1.0}),
+    "ThresholdedRelu": ("thresholded_relu", {"alpha": 1.0}),
+}
+
+
+@lowers(*_CURVES, "Gelu")
 def lower_curve(program: Program, node: Node) -> None:
     """A function with attributes."""
-    if node.op == "Swish":
-        if node.real("alpha", 1.0) != 1.0:
-            raise unsupported(node, "an alpha other than 1")
-        unary(program, node, "silu")
-    elif node.op == "Gelu":
+    if node.op == "Gelu":
         unary(program, node, "gelu_tanh" if node.text("approximate", "none") == "tanh" else "gelu")
-    elif node.op == "HardSigmoid":
-        unary(program, node, "hardsigmoid", node.real("alpha", 0.2), node.real("beta", 0.5))
-    else:
-        default = 0.01 if node.op == "LeakyRelu" else 1.0
-        unary(program, node, {"LeakyRelu": "leaky_relu", "Elu": "elu"}[node.op], node.real("alpha", default))
+        return
+    function, defaults = _CURVES[node.op]
+    numbers = [node.real(name, default) for name, default in defaults.items()]
+    if function == "swish" and numbers == [1.0]:
+        function, numbers = "silu", []
+    unary(program, node, function, *numbers)
 
 
 @lowers("Clip")
@@ -89,28 +102,23 @@ def lower_clip(program: Program, node: Node) -> None:
     value = program.value(node.inputs[0])
     for function, name in (("max", node.input(1)), ("min", node.input(2))):
         if name:
-            out = program.scratch(x.dtype, x.shape)
-            binary(program, node, function, value, program.value(name), out)
-            value = out
+            value = combine(program, node, function, value, program.value(name).reshaped(()))
     program.alias(node.outputs[0], value)
 
 
 @lowers(*_BINARY, "Mean")
 def lower_binary(program: Program, node: Node) -> None:
     """Two operands, or a chain of them."""
-    names = node.inputs
-    out_type = program.type(node.outputs[0])
-    value = program.value(names[0])
-    for count, name in enumerate(names[1:], 2):
-        shape = out_type.shape if count == len(names) else np.broadcast_shapes(value.shape, program.type(name).shape)
-        out = program.scratch(out_type.dtype, shape)
-        binary(program, node, _BINARY.get(node.op, "add"), value, program.value(name), out)
-        value = out
-    if node.op == "Mean" and len(names) > 1:
-        out = program.scratch(out_type.dtype, out_type.shape)
-        count_value = program.constant(np.array(1 / len(names), np.float32))
-        binary(program, node, "mul", value, count_value, out)
-        value = out
+    out_type, function = program.type(node.outputs[0]), _BINARY.get(node.op, "add")
+    value = program.value(node.inputs[0])
+    for name in node.inputs[1:]:
+        other = program.value(name)
+        if node.op == "Pow":
+            other = cast(program, node, other, value.dtype)
+        out = program.scratch(out_type.dtype, np.broadcast_shapes(value.shape, other.shape))
+        value = combine(program, node, function, value, other, out)
+    if node.op == "Mean":
+        value = scaled(program, node, value, 1 / len(node.inputs))
     program.alias(node.outputs[0], value)
 
 
@@ -119,7 +127,7 @@ def lower_mod(program: Program, node: Node) -> None:
     """The remainder, with the sign of the divisor or, like C's fmod, of the dividend."""
     a, b = (program.value(name) for name in node.inputs)
     function = "fmod" if node.integer("fmod", 0) else "mod"
-    binary(program, node, function, a, b, program.result(node.outputs[0]))
+    combine(program, node, function, a, b, program.result(node.outputs[0]))
 
 
 @lowers("Where")
@@ -132,31 +140,23 @@ def lower_where(program: Program, node: Node) -> None:
 @lowers("BatchNormalization")
 def lower_batch_normalization(program: Program, node: Node) -> None:
     """A scale and an offset per channel, for normalization that no layer could take in."""
-    values = [program.known(name) for name in node.inputs[1:5]]
-    known = [np.asarray(value, np.float64) for value in values if value is not None]
-    if len(known) < 4 or any(node.outputs[1:]) or node.integer("training_mode", 0):
-        raise unsupported(node, "only inference with constant statistics can be run")
-    gamma, beta, mean, variance = known
-    scale = gamma / np.sqrt(variance + node.real("epsilon", 1e-5))
-    x = program.value(node.inputs[0])
-    shape = (scale.size, *[1] * max(len(x.shape) - 2, 0))
-    factors = [program.constant(part.astype(np.float32).reshape(shape)) for part in (scale, beta - mean * scale)]
-    scaled = program.scratch(x.dtype, x.shape)
-    binary(program, node, "mul", x, factors[0], scaled)
-    binary(program, node, "add", scaled, factors[1], program.result(node.outputs[0]))
+    x, epsilon = program.value(node.inputs[0]), node.real("epsilon", 1e-5)
+    known = [program.known(name) for name in node.inputs[1:5]]
+    values = [np.asarray(value, np.float64) for value in known if value is not None]
+    if len(values) == 4:
+        scale = values[0] / np.sqrt(values[3] + epsilon)
+        constants = scale, values[1] - values[2] * scale
+        factor, offset = (program.constant(part.astype(np.float32)) for part in constants)
+    else:
+        gamma, beta, mean, variance = (program.value(name) for name in node.inputs[1:5])
+        moved = combine(program, node, "add", variance, program.constant(np.array(epsilon, np.float32)))
+        factor = combine(program, node, "div", gamma, apply(program, node, "sqrt", moved))
+        offset = combine(program, node, "sub", beta, combine(program, node, "mul", mean, factor))
+    rank = len(x.shape)
+    product = combine(program, node, "mul", x, spread_along(factor, 1, rank))
+    combine(program, node, "add", product, spread_along(offset, 1, rank), program.result(node.outputs[0]))
 
 
-def unary(program: Program, node: Node, function: str, alpha: float = 0.0, beta: float = 0.0) -> None:
-    """Append a function of one value, which may overwrite it."""
-    x = program.value(node.inputs[0])
-    out = program.result(node.outputs[0])
-    in_place = x if x.dtype == out.dtype else None
-    program.step("unary", node, [x], [out], alpha, beta, function=function, in_place=in_place)
-
-
-def binary(program: Program, node: Node, function: str, a: Value, b: Value, out: Value) -> None:
-    """Append a function of two values, which may overwrite one that is not broadcast."""
-    in_place = next((x for x in (a, b) if x.shape == out.shape and x.dtype == out.dtype), None)
-    if in_place is not None and a.storage is b.storage:
-        in_place = None
-    program.step("binary", node, [a, b], [out], function=function, in_place=in_place)
+def unary(program: Program, node: Node, function: str, *numbers: float) -> None:
+    """Append a function of the node's input."""
+    apply(program, node, function, program.value(node.inputs[0]), program.result(node.outputs[0]), *numbers)

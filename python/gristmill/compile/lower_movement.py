@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 
+from gristmill.compile.arithmetic import fill
 from gristmill.compile.program import Program, View, unsupported
 from gristmill.compile.registry import lowers
 from gristmill.graph import Node
+from gristmill.operators import find
+from gristmill.operators.movement import split_extents
 
 
 @lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
@@ -40,14 +43,12 @@ def lower_concat(program: Program, node: Node) -> None:
 
 @lowers("Split")
 def lower_split(program: Program, node: Node) -> None:
-    """Parts of an axis."""
-    x = program.value(node.inputs[0])
-    axis, start = node.integer("axis", 0) % len(x.shape), 0
-    for name in node.outputs:
-        if not name:
-            raise unsupported(node, "a part that nobody reads")
-        extent = program.type(name).shape[axis]
-        take(program, node, x.view().part(axis, start, extent), name)
+    """Parts of an axis, of which some may be of no use."""
+    x, start = program.value(node.inputs[0]), 0
+    axis, extents = split_extents(node, program.type(node.inputs[0]), program.known(node.input(1)))
+    for name, extent in zip(node.outputs, extents, strict=False):
+        if name:
+            take(program, node, x.view().part(axis, start, extent), name)
         start += extent
 
 
@@ -87,6 +88,23 @@ def lower_expand(program: Program, node: Node) -> None:
     program.copy(node, View(x, tuple(split), tuple(strides)), out.reshaped(split))
 
 
+@lowers("ConstantOfShape")
+def lower_filled(program: Program, node: Node) -> None:
+    """One value everywhere, where that is too much to keep as a constant."""
+    out = program.result(node.outputs[0])
+    value = node.attributes.get("value", 0)
+    if out.size:
+        fill(program, node, out, np.asarray(value))
+
+
+@lowers("Range")
+def lower_range(program: Program, node: Node) -> None:
+    """Numbers that are known, though many."""
+    bounds = [program.known(name) for name in node.inputs]
+    (numbers,) = find(node).evaluate(node, bounds)
+    program.alias(node.outputs[0], program.constant(numbers))
+
+
 @lowers("Pad")
 def lower_pad(program: Program, node: Node) -> None:
     """A constant around the elements; or edges repeated, mirrored or wrapped, axis by axis."""
@@ -96,11 +114,10 @@ def lower_pad(program: Program, node: Node) -> None:
         _pad_by_edges(program, node, begins, ends)
         return
     out = program.result(node.outputs[0])
-    value = program.known(node.input(2)) if node.input(2) else np.zeros((), x.dtype)
-    if value is None:
-        raise unsupported(node, "a value that is not constant")
+    known = program.known(node.input(2)) if node.input(2) else np.zeros((), x.dtype)
     inside = [extent + min(begin, 0) + min(end, 0) for extent, begin, end in zip(x.shape, begins, ends, strict=True)]
-    program.step("fill", node, [], [out], value.item())
+    if out.size:
+        fill(program, node, out, program.value(node.input(2)) if known is None else known)
     if math.prod(inside):
         steps = [1] * len(inside)
         source = x.view().slices([max(-begin, 0) for begin in begins], inside, steps)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from gristmill.compile.arithmetic import FLOAT, INT32, cast, combine, spread_along, store
+from gristmill.compile.lower_pooling import pool
 from gristmill.compile.program import Program, Value, unsupported
 from gristmill.compile.registry import lowers
 from gristmill.graph import Array, Node
-from gristmill.operators import find
+from gristmill.operators import TensorType, find
 from gristmill.operators.pooling import pool_window
 from gristmill.passes.quantized_movement import LOOKUP
 
@@ -16,19 +18,44 @@ _Map = tuple[float, int]
 
 @lowers("QuantizeLinear", "DequantizeLinear")
 def lower_conversion(program: Program, node: Node) -> None:
-    """With one scale, or one for each index of an axis."""
+    """With one scale, one for each index of an axis, or one for each block of it."""
     scale, zero = program.known(node.inputs[1]), program.known(node.input(2))
-    if scale is None or (node.input(2) and zero is None) or node.integer("block_size", 0):
-        raise unsupported(node, "scales that are not constant, or come in blocks")
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    quantizes = node.op == "QuantizeLinear"
+    if quantizes:
+        x = cast(program, node, x, FLOAT)
+    plain = scale is not None and bool(np.isfinite(scale).all() and (scale > 0).all())
+    if scale is None or not plain or (node.input(2) and zero is None) or node.integer("block_size", 0):
+        (_quantize if quantizes else _dequantize)(program, node, x, out)
+        return
     points = [0] * scale.size if zero is None else [int(point) for point in zero.reshape(-1)]
     axis = node.integer("axis", 1) if scale.size > 1 else None
-    method = "quantize" if node.op == "QuantizeLinear" else "dequantize"
-    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
-    if x.dtype == np.int32 and method == "quantize":
-        reals = program.scratch(np.dtype(np.float32), x.shape)
-        program.step("cast", node, [x], [reals])
-        x = reals
+    method = "quantize" if quantizes else "dequantize"
     program.step(method, node, [x], [out], [float(item) for item in scale.reshape(-1)], points, axis)
+
+
+def _quantize(program: Program, node: Node, x: Value, out: Value) -> None:
+    """With numbers that the run computes, or of blocks."""
+    steps = combine(program, node, "div", x, _numbers(program, node, 1, x))
+    store(program, node, steps, _numbers(program, node, 2, x) if node.input(2) else 0, out)
+
+
+def _dequantize(program: Program, node: Node, x: Value, out: Value) -> None:
+    wide = cast(program, node, x, INT32)
+    if node.input(2):
+        wide = combine(program, node, "sub", wide, cast(program, node, _numbers(program, node, 2, x), INT32))
+    combine(program, node, "mul", cast(program, node, wide, FLOAT), _numbers(program, node, 1, x), out)
+
+
+def _numbers(program: Program, node: Node, index: int, x: Value) -> Value:
+    """Scales or zero points, shaped to go with x."""
+    values, axis, block = program.value(node.inputs[index]), node.integer("axis", 1), node.integer("block_size", 0)
+    if not block:
+        return spread_along(values, axis % max(len(x.shape), 1), len(x.shape))
+    places = np.arange(x.shape[axis], dtype=np.int64) // block
+    each = program.scratch(values.dtype, x.shape)
+    program.step("gather", node, [values, program.constant(places)], [each], axis)
+    return each
 
 
 @lowers("DynamicQuantizeLinear")
@@ -71,26 +98,41 @@ def lower_byte_pair(program: Program, node: Node) -> None:
 @lowers("QLinearGlobalAveragePool")
 def lower_byte_average(program: Program, node: Node) -> None:
     """The mean of each plane."""
-    if node.integer("channels_last", 0):
-        raise unsupported(node, "channels_last")
-    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    x, out = _channels_first(program, node)
     program.step("qglobal_average", node, [x], [out], _map(program, node, 1), _map(program, node, 3))
+    _as_given(program, node, out)
 
 
 @lowers("QLinearAveragePool")
 def lower_byte_pool(program: Program, node: Node) -> None:
     """The mean of each window, taken in float32."""
-    if node.integer("channels_last", 0):
-        raise unsupported(node, "channels_last")
-    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
-    window = pool_window(node, program.type(node.inputs[0]))
+    x, out = _channels_first(program, node)
+    window = pool_window(node, TensorType(x.dtype, x.shape))
     reals, means = (program.scratch(np.dtype(np.float32), value.shape) for value in (x, out))
     (x_scale, x_zero), (y_scale, y_zero) = _map(program, node, 1), _map(program, node, 3)
-    shape = (window.kernel, window.strides, window.begins, window.ends, window.dilations)
     counts = bool(node.integer("count_include_pad", 0))
     program.step("dequantize", node, [x], [reals], [x_scale], [x_zero], None)
-    program.step("pool", node, [reals], [means], *shape, counts, function="average")
+    pool(program, node, "average", reals, window, means, counts)
     program.step("quantize", node, [means], [out], [y_scale], [y_zero], None)
+    _as_given(program, node, out)
+
+
+def _channels_first(program: Program, node: Node) -> tuple[Value, Value]:
+    """The image with its channels second, wherever they are, and memory for such a result."""
+    x, out = program.value(node.inputs[0]), program.type(node.outputs[0])
+    if not node.integer("channels_last", 0):
+        return x, program.result(node.outputs[0])
+    rank = len(x.shape)
+    turned = program.scratch(x.dtype, (x.shape[0], x.shape[-1], *x.shape[1:-1]))
+    program.copy(node, x.view().permuted((0, rank - 1, *range(1, rank - 1))), turned)
+    return turned, program.scratch(out.dtype, (out.shape[0], out.shape[-1], *out.shape[1:-1]))
+
+
+def _as_given(program: Program, node: Node, out: Value) -> None:
+    """Put the channels back where they were."""
+    if node.integer("channels_last", 0):
+        rank = len(out.shape)
+        program.copy(node, out.view().permuted((0, *range(2, rank), 1)), program.result(node.outputs[0]))
 
 
 @lowers("QLinearConcat")

@@ -1,30 +1,54 @@
-"""Reductions, normalizations along axes, products of activations, and elements taken by index."""
+"""Reductions, normalizations along axes, and elements taken by index."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from gristmill.compile.lower_elementwise import binary
-from gristmill.compile.program import Program, Value, unsupported
+from gristmill.compile.arithmetic import apply, cast, combine, reduce, spread_along
+from gristmill.compile.program import Program
 from gristmill.compile.registry import lowers
 from gristmill.graph import Node
+from gristmill.operators.reduction import reduced_axes
 
-_REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod"}
+#: What becomes of the elements, how they are reduced, and what becomes of that.
+_REDUCTIONS = {
+    "ReduceL1": ("abs", "sum", ""),
+    "ReduceL2": ("square", "sum", "sqrt"),
+    "ReduceLogSum": ("", "sum", "log"),
+    "ReduceMax": ("", "max", ""),
+    "ReduceMean": ("", "mean", ""),
+    "ReduceMin": ("", "min", ""),
+    "ReduceProd": ("", "prod", ""),
+    "ReduceSum": ("", "sum", ""),
+    "ReduceSumSquare": ("square", "sum", ""),
+}
 
 
 @lowers(*_REDUCTIONS)
 def lower_reduce(program: Program, node: Node) -> None:
     """Over the axes named, or all if none are and that does not mean nothing."""
+    before, function, after = _REDUCTIONS[node.op]
     x = program.value(node.inputs[0])
-    axes = program.known(node.input(1)) if node.input(1) else np.zeros(0, np.int64)
-    if axes is None:
-        raise unsupported(node, "axes that are not constant")
-    if not axes.size and node.integer("noop_with_empty_axes", 0):
-        program.alias(node.outputs[0], x)
-        return
-    wanted = [int(axis) for axis in axes.reshape(-1)] or list(range(len(x.shape)))
-    out = program.result(node.outputs[0])
-    program.step("reduce", node, [x], [out], wanted, function=_REDUCTIONS[node.op])
+    axes = reduced_axes(node, program.type(node.inputs[0]), program.known(node.input(1)))
+    if before:
+        x = combine(program, node, "mul", x, x) if before == "square" else apply(program, node, before, x)
+    x = reduce(program, node, function, x, axes) if axes else x
+    program.alias(node.outputs[0], apply(program, node, after, x) if after else x)
+
+
+@lowers("ReduceLogSumExp")
+def lower_log_sum_exp(program: Program, node: Node) -> None:
+    """Of what lies below the greatest element, which is finite here, so that exponentials do not overflow."""
+    x = program.value(node.inputs[0])
+    axes = reduced_axes(node, program.type(node.inputs[0]), program.known(node.input(1)))
+    bounds = np.finfo(np.float32)
+    greatest = reduce(program, node, "max", x, axes) if axes else x
+    top = apply(program, node, "clip", greatest, None, float(bounds.min), float(bounds.max))
+    powers = apply(program, node, "exp", combine(program, node, "sub", x, top))
+    sums = reduce(program, node, "sum", powers, axes) if axes else powers
+    program.alias(node.outputs[0], combine(program, node, "add", apply(program, node, "log", sums), top))
 
 
 @lowers("Softmax", "LogSoftmax")
@@ -40,6 +64,18 @@ def lower_arg(program: Program, node: Node) -> None:
     x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
     last = bool(node.integer("select_last_index", 0))
     program.step("argmax", node, [x], [out], node.integer("axis", 0), node.op == "ArgMax", last)
+
+
+@lowers("Hardmax")
+def lower_hardmax(program: Program, node: Node) -> None:
+    """One where the index is that of the greatest."""
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    axis, rank = node.integer("axis", -1) % len(x.shape), len(x.shape)
+    places = program.scratch(np.dtype(np.int64), (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+    program.step("argmax", node, [x], [places], axis, True, False)
+    indices = spread_along(program.constant(np.arange(x.shape[axis])), axis, rank)
+    found = program.scratch(np.dtype(np.bool_), x.shape)
+    cast(program, node, combine(program, node, "equal", places, indices, found), x.dtype, out)
 
 
 @lowers("TopK")
@@ -71,6 +107,24 @@ def lower_instance_norm(program: Program, node: Node) -> None:
     program.step("instance_norm", node, [x, scale, bias], [out], node.real("epsilon", 1e-5), in_place=x)
 
 
+@lowers("LayerNormalization")
+def lower_layer_norm(program: Program, node: Node) -> None:
+    """Each row, which is all axes from one on, by its own statistics; then scaled and moved."""
+    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    inner = math.prod(x.shape[node.integer("axis", -1) % len(x.shape) :])
+    if not x.size:
+        return
+    rows = x.reshaped((x.size // inner, 1, inner))
+    one, zero = (program.constant(np.array([value], np.float32)) for value in (1, 0))
+    standard = program.scratch(x.dtype, rows.shape)
+    program.step("instance_norm", node, [rows, one, zero], [standard], node.real("epsilon", 1e-5), in_place=rows)
+    value, scale = standard.reshaped(x.shape), program.value(node.inputs[1])
+    bias = program.value(node.input(2)) if node.input(2) else None
+    value = combine(program, node, "mul", value, scale, None if bias else out)
+    if bias:
+        combine(program, node, "add", value, bias, out)
+
+
 @lowers("Gather")
 def lower_gather(program: Program, node: Node) -> None:
     """Elements by their indices along an axis."""
@@ -86,66 +140,3 @@ def lower_cast(program: Program, node: Node) -> None:
         program.alias(node.outputs[0], x)
     else:
         program.step("cast", node, [x], [program.result(node.outputs[0])])
-
-
-@lowers("MatMul")
-def lower_matmul(program: Program, node: Node) -> None:
-    """The product of two activations, of which vectors are matrices of one row or column."""
-    a, b = (program.value(name) for name in node.inputs)
-    out = program.result(node.outputs[0])
-    multiply(program, node, a, b, out)
-
-
-@lowers("MatMulInteger")
-def lower_matmul_integer(program: Program, node: Node) -> None:
-    """Bytes less their zero points; the sums are exact."""
-    zeros = []
-    for index in (2, 3):
-        zero = program.known(node.input(index)) if node.input(index) else np.zeros(1)
-        if zero is None or zero.size != 1:
-            raise unsupported(node, "zero points that are not one constant")
-        zeros.append(int(zero.item()))
-    a, b = (program.value(name) for name in node.inputs[:2])
-    multiply(program, node, a, b, program.result(node.outputs[0]), *zeros)
-
-
-@lowers("Gemm")
-def lower_gemm(program: Program, node: Node) -> None:
-    """The product of two activations, either transposed, plus a third."""
-    a, b = (program.value(name) for name in node.inputs[:2])
-    a, b = (_turned(program, node, x, f"trans{side}") for x, side in ((a, "A"), (b, "B")))
-    kind = program.type(node.outputs[0])
-    alpha, beta = node.real("alpha", 1.0), node.real("beta", 1.0)
-    value = program.scratch(kind.dtype, kind.shape)
-    multiply(program, node, a, b, value)
-    value = _scaled(program, node, value, alpha)
-    if node.input(2) and beta:
-        bias = _scaled(program, node, program.value(node.input(2)), beta)
-        total = program.scratch(kind.dtype, kind.shape)
-        binary(program, node, "add", value, bias, total)
-        value = total
-    program.alias(node.outputs[0], value)
-
-
-def multiply(program: Program, node: Node, a: Value, b: Value, out: Value, *zero_points: int) -> None:
-    """Append a product of matrices, as which vectors are seen."""
-    a = a.reshaped((1, *a.shape)) if len(a.shape) == 1 else a
-    b = b.reshaped((*b.shape, 1)) if len(b.shape) == 1 else b
-    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    program.step("matmul", node, [a, b], [out.reshaped(shape)], *zero_points)
-
-
-def _turned(program: Program, node: Node, x: Value, attribute: str) -> Value:
-    if not node.integer(attribute, 0):
-        return x
-    out = program.scratch(x.dtype, x.shape[::-1])
-    program.copy(node, x.view().permuted((1, 0)), out)
-    return out
-
-
-def _scaled(program: Program, node: Node, x: Value, factor: float) -> Value:
-    if factor == 1.0:
-        return x
-    out = program.scratch(x.dtype, x.shape)
-    binary(program, node, "mul", x, program.constant(np.array(factor, x.dtype)), out)
-    return out

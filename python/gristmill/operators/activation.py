@@ -48,7 +48,8 @@ def _exponential(x: Array, alpha: float) -> Array:
     return np.asarray(np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x))
 
 
-_SELU_ALPHA, _SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+#: What Selu takes its attributes to be.
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 _CURVES: dict[str, Callable[[Node, Array], Array]] = {
     "Celu": lambda node, x: (
         np.maximum(x, 0) + np.minimum(0, node.real("alpha", 1.0) * np.expm1(x / node.real("alpha", 1.0)))
@@ -60,7 +61,7 @@ _CURVES: dict[str, Callable[[Node, Array], Array]] = {
     "LeakyRelu": lambda node, x: np.where(x < 0, node.real("alpha", 0.01) * x, x),
     "Mish": lambda node, x: x * np.tanh(_softplus(x)),
     "QuickGelu": lambda node, x: x * sigmoid(node.real("alpha", 1.702) * x),
-    "Selu": lambda node, x: node.real("gamma", _SELU_GAMMA) * _exponential(x, node.real("alpha", _SELU_ALPHA)),
+    "Selu": lambda node, x: node.real("gamma", SELU_GAMMA) * _exponential(x, node.real("alpha", SELU_ALPHA)),
     "Sigmoid": lambda node, x: sigmoid(x),
     "Softplus": lambda node, x: _softplus(x),
     "Softsign": lambda node, x: x / (1 + np.abs(x)),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gristmill.graph import Graph, ValueInfo
-from gristmill.operators import Known, TensorType
+from gristmill.operators import Known
 from gristmill.passes.fold_affine import fold_affine
 from gristmill.passes.fold_constants import fold_but_quantized, fold_constants
 from gristmill.passes.fuse_epilogues import fuse_epilogues
@@ -42,8 +42,8 @@ def simplify(graph: Graph) -> Graph:
     return graph
 
 
-def specialize(graph: Graph, inputs: Mapping[str, TensorType]) -> tuple[Graph, dict[str, Known]]:
-    """Apply all passes for inputs of these types; return the graph, and what is known of its values."""
+def specialize(graph: Graph, inputs: Mapping[str, Known]) -> tuple[Graph, dict[str, Known]]:
+    """Apply all passes for inputs of these types or values; return the graph, and what is known of its values."""
     types = infer(graph, inputs)
     folded = _with_known(graph, types)
     if folded is not graph:

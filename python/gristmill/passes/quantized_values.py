@@ -92,10 +92,16 @@ def centred_weights(values: Array, scale: Array, zero: Array | None) -> Quantize
     zeros = np.zeros(1, np.int16) if zero is None else zero.reshape(-1).astype(np.int16)
     if values.dtype not in BYTES or scale.dtype != np.float32 or (zeros != zeros[0]).any():
         return None
-    moved = values.astype(np.int16) - zeros[0] if zeros[0] else values
-    if zeros[0] and moved.size and (moved.min() < -127 or moved.max() > 127):
+    moved = centred_bytes(values, int(zeros[0]))
+    if moved is None:
         return None
-    if not zeros[0] and values.dtype == np.uint8 and values.size and values.max() > 127:
-        return None
-    scales = np.broadcast_to(scale.reshape(-1), len(values))
-    return QuantizedWeights(np.ascontiguousarray(moved, np.int8), np.ascontiguousarray(scales))
+    return QuantizedWeights(moved, np.ascontiguousarray(np.broadcast_to(scale.reshape(-1), len(values))))
+
+
+def centred_bytes(values: Array, zero: int) -> Array | None:
+    """Bytes with their zero moved to 0, if they then are int8."""
+    if values.dtype == np.int8 and not zero:
+        return np.ascontiguousarray(values)
+    moved = values.astype(np.int16) - zero
+    fits = not moved.size or -128 <= moved.min() <= moved.max() <= 127
+    return np.ascontiguousarray(moved, np.int8) if fits else None

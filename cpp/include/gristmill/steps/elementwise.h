@@ -13,8 +13,8 @@ namespace gristmill {
 
 /// Parameters of functions that have some.
 struct UnaryParameters {
-  float alpha = 0;  ///< leaky_relu, elu, hardsigmoid: slope; clip: lower bound
-  float beta = 0;   ///< hardsigmoid: offset; clip: upper bound
+  float alpha = 0;  ///< slope of curves; clip: lower bound; thresholded_relu: what passes is greater
+  float beta = 0;   ///< hardsigmoid: offset; selu: gain; clip: upper bound
 };
 
 /// out = function(x), of equal shapes; may work in place. Throws Error(argument) for an unknown name and
