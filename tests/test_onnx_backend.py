@@ -1,6 +1,6 @@
 """ONNX's own node tests for the operators of conv and linear networks, through each runner.
 
-The onnx package generates the cases. Those that gristmill does not pass are named in ``NOT_PASSING`` with the reason,
+The onnx package generates the cases. Those that a runner does not pass are named in ``NOT_PASSING`` with the reason,
 and must be exactly those: a case that starts to pass fails until it is taken off the list.
 """
 
@@ -40,14 +40,28 @@ OPERATORS = re.findall(
     """,
 )
 
-#: Cases that do not pass, by a pattern that their names match from the start.
-NOT_PASSING = {
+_NOWHERE = {
     r"test_(cast|castlike)_.*(FLOAT8|FLOAT4|INT4|INT2|E8M0|no_saturate).*": "types of less than 8 bits, and float8",
     r"test_(de)?quantizelinear_(e4m3fn|e5m2|float4|int4|uint4|int2|uint2).*": "types of less than 8 bits, and float8",
     r"test_training_dropout.*": "training",
     r"test_batchnorm_.*training_mode": "training",
     r"test_identity_(sequence|opt)": "values that are not tensors",
     r"test_resize_downsample_scales_(linear|cubic)_align_corners": "ONNX Runtime's coordinates, as elsewhere",
+}
+_UNPLANNED = "element types that plans have no kernels for"
+
+#: Cases that do not pass, by runner and by a pattern that their names match as a whole.
+NOT_PASSING = {
+    "reference": _NOWHERE,
+    "session": {
+        **_NOWHERE,
+        r"test_(add|div|mul|sub)_(u?int(8|16)|uint(32|64))": _UNPLANNED,
+        r"test_(max|min)_(u?int16|uint32|uint64|float64)": _UNPLANNED,
+        r"test_(pow_types_float32_uint(32|64)|top_k_uint64|reduce_max_(bool_inputs|empty_set_bool))": _UNPLANNED,
+        r"test_(cast|castlike)_((FLOAT|FLOAT16)_to_DOUBLE|DOUBLE_to_(FLOAT|FLOAT16)).*": _UNPLANNED,
+        r"test_flexattention_double_expanded_ver26": _UNPLANNED,
+        r"test_((de)?quantizelinear_u?int16|quantizelinear_blocked_symmetric)": _UNPLANNED,
+    },
 }
 
 
@@ -56,7 +70,11 @@ def reference(model: gm.Model, feeds: dict[str, Array]) -> list[Array]:
     return [results[info.name] for info in model.outputs]
 
 
-RUNNERS: dict[str, Runner] = {"reference": reference}
+def session(model: gm.Model, feeds: dict[str, Array]) -> list[Array]:
+    return gm.InferenceSession(model).run(None, feeds)
+
+
+RUNNERS: dict[str, Runner] = {"reference": reference, "session": session}
 
 
 @functools.cache
@@ -74,8 +92,9 @@ def cases() -> dict[str, list[TestCase]]:
     return result
 
 
-def listed(name: str) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in NOT_PASSING)
+def why_not(name: str, runner: str) -> str:
+    """Why a case does not pass; empty if it does."""
+    return next((reason for pattern, reason in NOT_PASSING[runner].items() if re.fullmatch(pattern, name)), "")
 
 
 def tensor(value: object) -> Array:
@@ -112,18 +131,17 @@ def test_cases_of(operator: str, runner: str) -> None:
     found = {case.name: outcome(case, RUNNERS[runner]) for case in cases()[operator]}
     if not found:
         pytest.skip("the installed onnx has no case")
-    assert [reason for name, reason in found.items() if reason and not listed(name)] == []
-    assert [name for name, reason in found.items() if not reason and listed(name)] == []
+    assert [reason for name, reason in found.items() if reason and not why_not(name, runner)] == []
+    assert [name for name, reason in found.items() if not reason and why_not(name, runner)] == []
 
 
-def test_what_is_not_passed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_is_not_passed_is_told(runner: str, capsys: pytest.CaptureFixture[str]) -> None:
     names = [case.name for group in cases().values() for case in group]
-    missing = Counter(
-        reason for name in names for pattern, reason in NOT_PASSING.items() if re.fullmatch(pattern, name)
-    )
-    passing = sum(not listed(name) for name in names)
+    missing = Counter(filter(None, (why_not(name, runner) for name in names)))
+    passing = len(names) - missing.total()
     with capsys.disabled():
-        print(f"\nONNX backend node tests: {passing} of {len(names)} pass; not passing:")
+        print(f"\nONNX backend node tests, {runner}: {passing} of {len(names)} pass; not passing:")
         for reason, count in missing.items():
             print(f"  {count:3}  {reason}")
-    assert passing >= 230
+    assert passing >= 400

@@ -171,7 +171,8 @@ def lower_depth_to_space(program: Program, node: Node) -> None:
     if node.op == "SpaceToDepth":
         batch, channels, height, width = x.shape
         split = x.reshaped((batch, channels, height // size, size, width // size, size))
-        take(program, node, split.view().permuted((0, 3, 5, 1, 2, 4)), node.outputs[0])
+        order = (0, 3, 5, 1, 2, 4) if node.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+        take(program, node, split.view().permuted(order), node.outputs[0])
         return
     batch, channels, height, width = out.shape
     if node.text("mode", "DCR") == "DCR":

@@ -140,6 +140,8 @@ class View:
 
     def tensor(self) -> _core.TensorView:
         """The view of a plan's tensor that reaches no further than its elements, once places are chosen."""
+        if not math.prod(self.shape):
+            return self.value.reshaped((0,)).tensor().view(self.shape, (0,) * len(self.shape), 0)
         reach = [(extent - 1) * stride for extent, stride in zip(self.shape, self.strides, strict=True)]
         first = self.offset + sum(step for step in reach if step < 0)
         count = 1 + sum(map(abs, reach))

@@ -8,7 +8,7 @@ from gristmill.operators import OPERATORS
 from gristmill.passes.editor import Editor
 
 #: Constants may grow by this many bytes in all; a larger result is computed in each run.
-BUDGET = 1 << 26
+BUDGET = 1 << 30
 
 
 def fold_constants(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
