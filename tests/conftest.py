@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -44,6 +45,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_exercised] = set()
+    folder = tempfile.TemporaryDirectory(prefix="gristmill-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["GRISTMILL_CACHE_DIR"] = folder.name
 
 
 def pytest_report_header() -> str:

@@ -1,16 +1,19 @@
-"""What each step of a plan takes: time, kernel, and multiplications per second."""
+"""What each step of a plan takes: time, kernel, and multiplications per second beside what the processor could do."""
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gristmill import _core
 from gristmill.compile import CompiledGraph
 from gristmill.console import Table
+from gristmill.cpu import calibrate
 from gristmill.graph import Node
 from gristmill.operators import Known
 from gristmill.passes.layers import LAYERS
@@ -32,6 +35,9 @@ class StepProfile:
         milliseconds: The best time.
         macs: Multiplications of a dense layer of that shape; 0 for other operators.
         sparsity: The part of the layer's weights that is zero.
+        bound: Multiplications that the threads of the run can do, in 10^9 per second, of that type and with operands in
+            registers.
+        choice: Why a layer with zeros has that kernel: what each candidate took, in milliseconds.
     """
 
     name: str
@@ -39,13 +45,20 @@ class StepProfile:
     kernel: str
     shape: tuple[int, ...]
     milliseconds: float
-    macs: int
-    sparsity: float
+    macs: int = 0
+    sparsity: float = 0.0
+    bound: float = 0.0
+    choice: str = ""
 
     @property
     def giga_macs(self) -> float:
         """Dense multiplications in 10^9 per second."""
         return self.macs / self.milliseconds / 1e6 if self.milliseconds else 0.0
+
+    @property
+    def of_bound(self) -> float:
+        """The share of the bound, above 1 where zeros that are left out gain more than all else costs."""
+        return self.giga_macs / self.bound if self.bound else 0.0
 
 
 @dataclass(frozen=True)
@@ -60,47 +73,82 @@ class Profile:
         return sum(step.milliseconds for step in self.steps)
 
     def table(self) -> Table:
-        """The steps, with each one's part of the whole time."""
+        """The steps, with each one's part of the whole time and, for layers, the share of the processor's bound."""
+        chosen = any(step.choice for step in self.steps)
+        columns = ["step", "op", "kernel", "output", "zeros", "ms", "share", "GMAC/s", "of bound"]
         table = Table(
-            ["step", "op", "kernel", "output", "zeros", "ms", "share", "GMAC/s"],
+            columns + ["candidates, ms"] * chosen,
             title=f"{len(self.steps)} steps, {self.milliseconds:.3f} ms",
-            align="<<<<>>>>",
+            align="<<<<>>>>>" + "<" * chosen,
         )
         total = self.milliseconds or 1.0
         for step in self.steps:
-            zeros = f"{step.sparsity:.0%}" if step.macs else ""
-            rate = f"{step.giga_macs:.1f}" if step.macs else ""
             shape = "×".join(map(str, step.shape))
             share = f"{step.milliseconds / total:.1%}"
-            table.add(step.name, step.op, step.kernel, shape, zeros, f"{step.milliseconds:.4f}", share, rate)
+            cells = [step.name, step.op, step.kernel, shape, "", f"{step.milliseconds:.4f}", share, "", ""]
+            if step.macs:
+                cells[4], cells[7:] = f"{step.sparsity:.0%}", [f"{step.giga_macs:.1f}", f"{step.of_bound:.0%}"]
+            table.add(*cells, *[step.choice] * chosen)
         return table
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, for JSON."""
+        steps = [
+            asdict(step) | {"shape": list(step.shape), "giga_macs": step.giga_macs, "of_bound": step.of_bound}
+            for step in self.steps
+        ]
+        return {"milliseconds": self.milliseconds, "steps": steps}
 
     def __str__(self) -> str:
         return self.table().render(color=False, unicode=True)
 
 
-def profile_plan(compiled: CompiledGraph, inputs: list[Array], threads: int | None, runs: int) -> Profile:
-    """Run a plan some times and keep the best time of each step."""
+def profile_plan(
+    compiled: CompiledGraph, inputs: list[Array], threads: int | None, runs: int, isa: str | None = None
+) -> Profile:
+    """Run a plan some times and keep the best time of each step; ``isa`` is the level that its layers run at."""
     rounds = [compiled.plan.profile(inputs, threads=threads) for _ in range(max(runs, 1))]
     nodes = {node.name: node for node in compiled.graph.nodes}
-    seen: set[str] = set()
+    layers = _layer_steps(compiled)
+    cores = threads or _core.get_num_threads()
     steps = []
-    for measured in zip(*rounds, strict=True):
+    for index, measured in enumerate(zip(*rounds, strict=True)):
         name, kernel, _ = measured[0]
         milliseconds = min(time for _, _, time in measured)
         node = nodes.get(name)
-        macs, sparsity = _work(node, compiled.types) if node is not None and name not in seen else (0, 0.0)
-        seen.add(name)
-        shape = compiled.types[node.outputs[0]].shape if node is not None else ()
-        steps.append(StepProfile(name, node.op if node else "output", kernel, shape, milliseconds, macs, sparsity))
+        shape = compiled.types[node.outputs[0]].shape if node is not None and node.outputs[0] else ()
+        step = StepProfile(name, node.op if node else "output", kernel, shape, milliseconds)
+        if node is not None and layers.get(name) == index and node.op in LAYERS:
+            step = _with_work(step, node, compiled, isa or _core.get_isa(), cores)
+        steps.append(step)
     return Profile(tuple(steps))
 
 
-def _work(node: Node, types: dict[str, Known]) -> tuple[int, float]:
-    """Multiplications of a layer, and the part of its weights that is zero."""
-    weights = types[node.inputs[1]] if node.op in LAYERS else None
+def _layer_steps(compiled: CompiledGraph) -> dict[str, int]:
+    """The step of each layer that multiplies: of those that bear its name, the one that is no copy."""
+    found: dict[str, int] = {}
+    for index, (name, kernel) in enumerate(compiled.plan.steps):
+        if not kernel.startswith(("copy", "fill")):
+            found.setdefault(name, index)
+    return found
+
+
+def _with_work(step: StepProfile, node: Node, compiled: CompiledGraph, isa: str, cores: int) -> StepProfile:
+    weights, types = compiled.types[node.inputs[1]], compiled.types
     if not isinstance(weights, np.ndarray) or not weights.size:
-        return 0, 0.0
-    out = types[node.outputs[0]].shape
-    pixels = math.prod(out) // max(len(weights), 1)
-    return pixels * weights.size, 1 - np.count_nonzero(weights) / weights.size
+        return step
+    outputs: Known = types[node.outputs[0]]
+    macs = math.prod(outputs.shape) // max(len(weights), 1) * weights.size
+    zeros = 1 - np.count_nonzero(weights) / weights.size
+    bound = cores * _giga_macs(isa)[weights.dtype == np.float32]
+    choice = str(compiled.choices.get(node.name, ""))
+    return StepProfile(step.name, step.op, step.kernel, step.shape, step.milliseconds, macs, zeros, bound, choice)
+
+
+@functools.cache
+def _giga_macs(isa: str) -> tuple[float, float]:
+    """Multiplications of a core in 10^9 per second, of int8 and of float32; measured once."""
+    measured = calibrate(isa, seconds=0.2)
+    saturating = measured.int8_saturating_macs
+    int8 = max(measured.int8_macs.best, saturating.best if saturating else 0.0)
+    return int8, measured.f32_fmas.best

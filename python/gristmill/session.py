@@ -15,6 +15,9 @@ from gristmill import _core
 from gristmill.artefact import pack_artefact, unpack_artefact
 from gristmill.compile import CompiledGraph, Packer, compile_graph
 from gristmill.compile.deciding import deciding_inputs
+from gristmill.compile.packer import Selector
+from gristmill.compile.selection import Heuristic, Measured
+from gristmill.compile.timings import Timings
 from gristmill.errors import ArgumentError, DTypeError, ShapeError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders import load
@@ -74,7 +77,11 @@ class InferenceSession:
         model: A :class:`Model`, or what :func:`gristmill.load` takes: a path, bytes, a file, an ``onnx.ModelProto``.
         threads: Threads of a run; by default those of :func:`gristmill.get_num_threads` at that time.
         isa: The level of the layers' kernels; by default the active one.
-        select: How a layer's kernel is chosen. ``"heuristic"`` goes by the sparsity of the weights.
+        select: How the kernels of layers with many zeros are chosen. ``"measure"`` times those that could run a layer
+            and takes the fastest; it takes some milliseconds per layer at the first run with a shape, and nothing in
+            later processes, which find the timings in a file (see :func:`gristmill.compile.timings.cache_folder`).
+            ``"heuristic"`` goes by the sparsity of the weights, and starts at once. Dense layers have no choice and are
+            never measured.
 
     Raises:
         GristmillError: The model cannot be read or run.
@@ -95,23 +102,28 @@ class InferenceSession:
         *,
         threads: int | None = None,
         isa: str | None = None,
-        select: str = "heuristic",
+        select: str = "measure",
     ) -> None:
         self._start(_graph_of(model), threads, isa, select)
 
     def _start(self, graph: Graph, threads: int | None, isa: str | None, select: str) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ArgumentError(f"expected a whole number of at least 1, got {threads!r}", node="threads")
-        if select not in {"heuristic"}:
-            raise ArgumentError(f"expected 'heuristic', got {select!r}", node="select")
+        if select not in {"measure", "heuristic"}:
+            raise ArgumentError(f"expected 'measure' or 'heuristic', got {select!r}", node="select")
         self._graph, self._threads, self._select = graph, threads, select
         self._simple = simplify(graph)
-        self._packer = Packer(isa)
+        self._packer = Packer(self._selector(isa), isa)
         self._deciding = deciding_inputs(self._simple)
         self._plans: OrderedDict[_Key, CompiledGraph] = OrderedDict()
         self._lock, self._compiling = threading.Lock(), threading.Lock()
         if not self._deciding and all(_is_fixed(info) for info in graph.inputs):
             self._compiled([TensorType(info.dtype, _extents(info)) for info in graph.inputs])
+
+    def _selector(self, isa: str | None) -> Selector:
+        if self._select == "heuristic":
+            return Heuristic()
+        return Measured(Timings.of_machine(isa), self._threads or _core.get_num_threads())
 
     def get_inputs(self) -> list[TensorInfo]:
         """What a run takes."""
@@ -176,7 +188,7 @@ class InferenceSession:
             raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
         feeds = dict(zip(names, inputs, strict=True))
         arrays = [self._checked(info, feeds) for info in self._graph.inputs]
-        return profile_plan(self._compiled(arrays), arrays, self._threads, runs)
+        return profile_plan(self._compiled(arrays), arrays, self._threads, runs, self._packer.isa)
 
     def _run(self, arrays: list[Array], out: Sequence[Array | None] | None) -> list[Array]:
         plan = self._compiled(arrays).plan

@@ -23,9 +23,10 @@ from gristmill.compile import (
     lower_resize,
 )
 from gristmill.compile.memory import bind_outputs, drop_copies, place, work_in_place
-from gristmill.compile.packer import Packer
+from gristmill.compile.packer import Choice, Packer
 from gristmill.compile.program import Program, Step, Value, View, require_dtype
 from gristmill.compile.registry import LOWERINGS, find_lowering
+from gristmill.compile.selection import Heuristic
 from gristmill.errors import DTypeError, UnsupportedOpError
 from gristmill.graph import Graph
 from gristmill.operators import Known
@@ -54,11 +55,13 @@ class CompiledGraph:
         plan: What runs.
         graph: The graph after all passes; its nodes name the plan's steps.
         types: What is known of the graph's values.
+        choices: The formats of layers' weights, by node.
     """
 
     plan: _core.Plan
     graph: Graph
     types: dict[str, Known]
+    choices: dict[str, Choice]
 
 
 def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None) -> CompiledGraph:
@@ -71,14 +74,15 @@ def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | No
         UnsupportedOpError: It has an operator that plans do not run.
     """
     graph, types = specialize(graph, inputs)
-    program = Program(graph, types, packer or Packer())
+    program = Program(graph, types, packer or Packer(Heuristic()))
     for node in graph.nodes:
         if any(name and program.known(name) is None for name in node.outputs):
             find_lowering(node)(program, node)
     bind_outputs(program)
     drop_copies(program)
     work_in_place(program)
-    return CompiledGraph(_emit(program, place(program)), graph, types)
+    program.packer.selector.finish()
+    return CompiledGraph(_emit(program, place(program)), graph, types, program.choices)
 
 
 def _emit(program: Program, arena: int) -> _core.Plan:

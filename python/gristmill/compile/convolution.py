@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gristmill import _core
+from gristmill.compile.packer import Layer
 from gristmill.compile.products import Zero, pad
 from gristmill.compile.program import Program, Value, View, dense_strides
 from gristmill.graph import Array, Node
@@ -45,14 +46,15 @@ class Convolution:
 
     def _append_images(self, program: Program, node: Node, images: list[Value], weights: Array, window: Window) -> None:
         more = 2 - len(window.kernel)
-        packed = program.packer.conv(
-            weights,
-            stride=(*[1] * more, *window.strides),  # type: ignore[arg-type]
-            padding=(*[0] * more, *window.begins, *[0] * more, *window.ends),  # type: ignore[arg-type]
-            dilation=(*[1] * more, *window.dilations),  # type: ignore[arg-type]
-            groups=self.groups,
-        )
-        program.layer("conv", node, images, (packed, self.epilogue, self.x_zero_point))
+        options = {
+            "stride": (*[1] * more, *window.strides),
+            "padding": (*[0] * more, *window.begins, *[0] * more, *window.ends),
+            "dilation": (*[1] * more, *window.dilations),
+            "groups": self.groups,
+        }
+        if weights.ndim == 3:
+            weights = program.packer.derived(weights, "rows", lambda rows: rows[:, :, None])
+        program.layer(node, Layer("conv", weights, options, tuple(images), self.epilogue, self.x_zero_point))
 
     def _append_slices(self, program: Program, node: Node, x: Value, out: Value, residual: Value | None) -> None:
         (taps, *_), (depth, *_) = self.window.kernel, self.window.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gristmill.compile.convolution import Convolution
+from gristmill.compile.packer import Layer
 from gristmill.compile.program import Program, unsupported
 from gristmill.compile.registry import lowers
 from gristmill.graph import Array, Node
@@ -28,8 +29,7 @@ def lower_linear(program: Program, node: Node) -> None:
     out = program.result(node.outputs[0])
     residual = [program.value(node.input(3))] if node.input(3) else []
     epilogue = epilogue_of(node, program.known(node.input(2)))._core
-    parameters = (program.packer.linear(weights), epilogue, node.integer("x_zero_point", 0))
-    program.layer("linear", node, [x, out, *residual], parameters)
+    program.layer(node, Layer("linear", weights, {}, (x, out, *residual), epilogue, node.integer("x_zero_point", 0)))
 
 
 def _weights(program: Program, node: Node) -> Array:

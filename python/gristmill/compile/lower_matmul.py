@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.compile.arithmetic import FLOAT, INT32, cast, combine, number, scaled, store
+from gristmill.compile.packer import Layer
 from gristmill.compile.products import Zero, multiply
 from gristmill.compile.program import Program, Value
 from gristmill.compile.registry import lowers
@@ -93,8 +94,7 @@ def _multiply_bytes(program: Program, node: Node, a: Value, weights: str, out: V
         multiply(program, node, a, program.value(weights), out, zeros)
         return
     rows = program.packer.derived(known, f"rows less {b_zero}", lambda _: np.ascontiguousarray(moved.T))
-    linear = program.packer.linear(rows), Epilogue(output="int32")._core, a_zero
-    program.layer("linear", node, [a, out], linear)
+    program.layer(node, Layer("linear", rows, {}, (a, out), Epilogue(output="int32")._core, a_zero))
 
 
 def _factors(program: Program, node: Node, names: tuple[str, ...]) -> list[Value]:

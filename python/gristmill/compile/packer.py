@@ -1,66 +1,149 @@
-"""Packed weights, made once for all plans of a session, in the format that its sparsity asks for."""
+"""Packed weights, made once for all plans of a session, each layer's in the format that a selector chooses."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from gristmill import _core
 from gristmill.graph import Array
 
+if TYPE_CHECKING:
+    from gristmill.compile.program import Value
+
 Packed: TypeAlias = _core.PackedConv | _core.PackedLinear
+
+#: The name of the format without zeros left out.
+DENSE = "dense"
 
 #: One lock for all: packing at another level than the active one changes a setting of the process.
 _level_lock = threading.Lock()
 
-#: The greatest density at which a sparse format beats the dense kernels.
-_QUADS_BELOW, _BLOCKS_BELOW, _SINGLES_BELOW = 0.40, 0.42, 0.35
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution or linear layer whose weights are to be packed.
+
+    Attributes:
+        kind: conv or linear, as the step is called.
+        weights: int8 or float32, output channels first, as images for a convolution.
+        options: Keyword arguments of ``PackedConv``.
+        tensors: x, the output and, if there is one, the residual.
+        epilogue: What becomes of the sums.
+        zero_point: Of x; the run may compute it.
+    """
+
+    kind: str
+    weights: Array
+    options: Mapping[str, Any]
+    tensors: tuple[Value, ...]
+    epilogue: _core.Epilogue
+    zero_point: Value | int
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels."""
+        return int(self.options.get("groups", 1))
+
+    def pack(self, kind: str) -> Packed:
+        """The weights in a format."""
+        form = None if kind == DENSE else kind
+        if self.kind == "linear":
+            return _core.PackedLinear(self.weights, format=form)
+        return _core.PackedConv(self.weights, format=form, **self.options)
+
+
+@dataclass(frozen=True)
+class ZeroPattern:
+    """Where the zeros of weights are.
+
+    Attributes:
+        density: The part that is not zero.
+        touched: The part of int8 weights in groups of four in a row that are not all zero; 1 for float32.
+    """
+
+    density: float
+    touched: float
+
+    @staticmethod
+    def of(weights: Array) -> ZeroPattern:
+        """That of weights with output channels first."""
+        density = np.count_nonzero(weights) / max(weights.size, 1)
+        if weights.itemsize > 1:
+            return ZeroPattern(density, 1.0)
+        rows = weights.reshape(len(weights), -1)
+        groups = np.ascontiguousarray(rows[:, : rows.shape[1] // 4 * 4]).view(np.uint32)
+        return ZeroPattern(density, 4 * np.count_nonzero(groups) / max(weights.size, 1))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The format of a layer's weights.
+
+    Attributes:
+        format: dense, quads, blocks or singles.
+        milliseconds: What each candidate took, where they were measured.
+        heuristic: Whether the sparsity alone decided between several.
+    """
+
+    format: str
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    heuristic: bool = False
+
+    def __str__(self) -> str:
+        if self.milliseconds:
+            order = sorted(self.milliseconds, key=self.milliseconds.__getitem__)
+            return ", ".join(f"{name} {self.milliseconds[name]:.3f}" for name in order)
+        return "by sparsity" if self.heuristic else ""
+
+
+class Selector(Protocol):
+    """Chooses formats of weights."""
+
+    def choose(self, layer: Layer, zeros: ZeroPattern, pack: Callable[[str], Packed]) -> Choice:
+        """The format of a layer; ``pack`` gives its weights in one, kept if it is chosen."""
+
+    def finish(self) -> None:
+        """All layers of a plan have been chosen."""
 
 
 class Packer:
     """Packs weights for one level and keeps the results.
 
     Args:
+        selector: What chooses the format of each layer.
         isa: The level; None for the active one.
     """
 
-    def __init__(self, isa: str | None = None) -> None:
-        self.isa = isa
+    def __init__(self, selector: Selector, isa: str | None = None) -> None:
+        self.selector, self.isa = selector, isa
         self._packed: dict[tuple[object, ...], Packed] = {}
         self._derived: dict[tuple[int, str], Array] = {}
+        self._patterns: dict[int, ZeroPattern] = {}
         self._alive: dict[int, Array] = {}
 
-    def conv(
-        self,
-        weights: Array,
-        *,
-        stride: tuple[int, int],
-        padding: tuple[int, int, int, int],
-        dilation: tuple[int, int],
-        groups: int,
-    ) -> _core.PackedConv:
-        """Weights (out channels, in channels / groups, rows, columns), or without rows."""
-        kind = heuristic_format(weights) if groups == 1 else None
-        key = (id(weights), stride, padding, dilation, groups, kind)
+    def pack(self, layer: Layer) -> tuple[Packed, Choice]:
+        """The weights of a layer, and why they have their format."""
+        identity = id(layer.weights)
+        if identity not in self._patterns:
+            self._patterns[identity], self._alive[identity] = ZeroPattern.of(layer.weights), layer.weights
+        tried: dict[tuple[object, ...], Packed] = {}
 
-        def pack() -> _core.PackedConv:
-            images = weights.reshape(*weights.shape[:2], -1, weights.shape[-1])
-            return _core.PackedConv(
-                images, stride=stride, padding=padding, dilation=dilation, groups=groups, format=kind
-            )
+        def key(kind: str) -> tuple[object, ...]:
+            return identity, *layer.options.values(), kind
 
-        packed: _core.PackedConv = self._cached(key, weights, pack)
-        return packed
+        def pack(kind: str) -> Packed:
+            if key(kind) not in tried:
+                tried[key(kind)] = self._packed.get(key(kind)) or self._at_level(lambda: layer.pack(kind))
+            return tried[key(kind)]
 
-    def linear(self, weights: Array) -> _core.PackedLinear:
-        """Weights (out channels, in channels)."""
-        kind = heuristic_format(weights)
-        key = (id(weights), kind)
-        packed: _core.PackedLinear = self._cached(key, weights, lambda: _core.PackedLinear(weights, format=kind))
-        return packed
+        choice = self.selector.choose(layer, self._patterns[identity], pack)
+        packed = self._packed[key(choice.format)] = pack(choice.format)
+        return packed, choice
 
     def derived(self, weights: Array, how: str, make: Callable[[Array], Array]) -> Array:
         """What ``make`` makes of weights, once for all plans; ``how`` tells different functions apart."""
@@ -70,30 +153,11 @@ class Packer:
             self._alive[id(weights)] = weights
         return self._derived[key]
 
-    def _cached(self, key: tuple[object, ...], weights: Array, pack: Callable[[], Any]) -> Any:  # noqa: ANN401
-        if key not in self._packed:
-            with _level_lock:
-                before = _core.get_isa()
-                _core.set_isa(self.isa or before)
-                try:
-                    self._packed[key] = pack()
-                finally:
-                    _core.set_isa(before)
-            self._alive[id(weights)] = weights
-        return self._packed[key]
-
-
-def heuristic_format(weights: Array) -> str | None:
-    """The sparse format that wins at this density, or None where the dense kernels do."""
-    density = np.count_nonzero(weights) / max(weights.size, 1)
-    if weights.dtype == np.float32:
-        return "singles" if density < _SINGLES_BELOW else None
-    if density >= _BLOCKS_BELOW:
-        return None
-    rows = weights.reshape(len(weights), -1)
-    whole = rows.shape[1] // 4 * 4
-    touched = np.count_nonzero(rows[:, :whole].reshape(len(rows), -1, 4).any(axis=2)) * 4 / max(rows.size, 1)
-    # A block costs about two thirds of a quad per executed product.
-    if touched < 1.4 * density and touched < _BLOCKS_BELOW:
-        return "blocks"
-    return "quads" if density < _QUADS_BELOW else None
+    def _at_level(self, pack: Callable[[], Packed]) -> Packed:
+        with _level_lock:
+            before = _core.get_isa()
+            _core.set_isa(self.isa or before)
+            try:
+                return pack()
+            finally:
+                _core.set_isa(before)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gristmill import _core
-from gristmill.compile.packer import Packer
+from gristmill.compile.packer import Choice, Layer, Packer
 from gristmill.errors import UnsupportedOpError
 from gristmill.graph import Array, Graph, Node
 from gristmill.operators import Known, TensorType
@@ -178,13 +178,14 @@ class Step:
 
 @dataclass
 class Program:
-    """Values by name and the steps so far, for a graph whose types are known."""
+    """Values by name, the steps so far and the formats of layers' weights, for a graph whose types are known."""
 
     graph: Graph
     types: dict[str, Known]
     packer: Packer
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    choices: dict[str, Choice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for index, info in enumerate(self.graph.inputs):
@@ -249,11 +250,13 @@ class Program:
         arguments = (*([function] if function else []), *reads, *writes, *parameters)
         self.steps.append(Step(method, name, arguments, values[0], values[1], in_place, movable))
 
-    def layer(self, method: str, node: Node, tensors: Sequence[Value], parameters: tuple[object, ...]) -> None:
-        """Append a layer, whose tensors are x, the output and, if there is one, the residual."""
-        x, out, *residual = tensors
-        arguments = (x, out, *parameters, *residual)
-        self.steps.append(Step(method, node.name, arguments, (x, *residual), (out,)))
+    def layer(self, node: Node, layer: Layer) -> None:
+        """Append a layer, its weights packed."""
+        packed, self.choices[node.name] = self.packer.pack(layer)
+        x, out, *residual = layer.tensors
+        arguments = (x, out, packed, layer.epilogue, layer.zero_point, *residual)
+        zero_point = [layer.zero_point] if isinstance(layer.zero_point, Value) else []
+        self.steps.append(Step(layer.kind, node.name, arguments, (x, *zero_point, *residual), (out,)))
 
     def copy(self, node: Node, source: Value | View, target: Value | View, *, movable: bool = False) -> None:
         """Append a copy."""

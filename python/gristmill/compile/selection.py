@@ -1,0 +1,151 @@
+"""Which kernel runs a layer: chosen by the sparsity of its weights, or by timing those that could.
+
+A layer has a choice only where many of its weights are zero; others are dense, and nothing is measured. Candidates are
+timed at the layer's real shape, with its own epilogue and number of threads, in turns, for a few milliseconds; the best
+turn of each counts. A sparse format that is not clearly faster than the dense kernels is not used. Timings are kept, in
+memory and on disk, by all that they depend on, so that the same model is the same plan the next time.
+
+Formats differ in nothing but time for int8 layers, whose results are the same bits. Those of float32 layers may differ
+in the last bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from gristmill import _core
+from gristmill.compile.packer import DENSE, Choice, Layer, Packed, ZeroPattern
+from gristmill.compile.program import Value
+from gristmill.compile.timings import Timings
+
+Pack: TypeAlias = Callable[[str], Packed]
+
+#: Above this density no sparse format has ever won.
+_HOPELESS = 0.75
+#: The greatest density at which a sparse format beats the dense kernels.
+_QUADS_BELOW, _BLOCKS_BELOW, _SINGLES_BELOW = 0.40, 0.42, 0.35
+#: A block costs about two thirds of a quad per executed product.
+_QUAD_PER_BLOCK = 1.4
+#: A sparse format must take less than this part of what the dense kernels take.
+_CLEARLY = 0.97
+#: Seconds for the candidates of a layer, and for all layers of a plan; beyond that sparsity decides.
+_LAYER_SECONDS, _PLAN_SECONDS = 0.01, 3.0
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
+
+
+class Heuristic:
+    """Chooses by the sparsity of the weights alone."""
+
+    def choose(self, layer: Layer, zeros: ZeroPattern, _pack: Pack) -> Choice:
+        """The format that usually wins at that sparsity."""
+        return by_sparsity(layer, zeros)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+class Measured:
+    """Times the candidates of a layer.
+
+    Args:
+        timings: What has been measured already.
+        threads: Threads of a run.
+    """
+
+    def __init__(self, timings: Timings, threads: int) -> None:
+        self._timings, self._threads, self._left = timings, threads, _PLAN_SECONDS
+
+    def choose(self, layer: Layer, zeros: ZeroPattern, pack: Pack) -> Choice:
+        """The fastest format."""
+        wanted = candidates(layer, zeros)
+        if len(wanted) == 1 or not all(value.size for value in layer.tensors):
+            return by_sparsity(layer, zeros)
+        key = _signature(layer, self._threads, zeros)
+        found = self._timings.get(key)
+        if found is None or set(found) != set(wanted):
+            if self._left <= 0:
+                return by_sparsity(layer, zeros)
+            start = time.perf_counter()
+            found = time_formats(layer, {kind: pack(kind) for kind in wanted}, self._threads)
+            self._left -= time.perf_counter() - start
+            self._timings.put(key, found)
+        return Choice(fastest(found), found)
+
+    def finish(self) -> None:
+        """Store what is new, and begin the next plan."""
+        self._timings.store()
+        self._left = _PLAN_SECONDS
+
+
+def candidates(layer: Layer, zeros: ZeroPattern) -> list[str]:
+    """The formats that may win, the dense one first."""
+    depthwise = layer.groups > 1 and layer.weights.shape[1] == 1
+    if zeros.density >= _HOPELESS or depthwise or not layer.weights.size:
+        return [DENSE]
+    if layer.weights.dtype == np.float32:
+        return [DENSE, "singles"]
+    return [DENSE, "quads", *(["blocks"] if zeros.touched < _HOPELESS else [])]
+
+
+def by_sparsity(layer: Layer, zeros: ZeroPattern) -> Choice:
+    """The format that usually wins at this density."""
+    if len(candidates(layer, zeros)) == 1:
+        return Choice(DENSE)
+    if layer.groups > 1:
+        return Choice(DENSE, heuristic=True)
+    if layer.weights.dtype == np.float32:
+        return Choice("singles" if zeros.density < _SINGLES_BELOW else DENSE, heuristic=True)
+    if zeros.touched < _QUAD_PER_BLOCK * zeros.density and zeros.touched < _BLOCKS_BELOW:
+        return Choice("blocks", heuristic=True)
+    return Choice("quads" if zeros.density < _QUADS_BELOW else DENSE, heuristic=True)
+
+
+def fastest(milliseconds: Mapping[str, float]) -> str:
+    """The best sparse format if it is clearly faster than the dense one, which else wins.
+
+    Example:
+        >>> fastest({"dense": 1.0, "quads": 0.5}), fastest({"dense": 1.0, "quads": 0.99})
+        ('quads', 'dense')
+    """
+    best = min(milliseconds, key=milliseconds.__getitem__)
+    return best if milliseconds[best] < _CLEARLY * milliseconds[DENSE] else DENSE
+
+
+def time_formats(layer: Layer, packed: Mapping[str, Packed], threads: int) -> dict[str, float]:
+    """Milliseconds of each format: the best of rounds in which the candidates take turns."""
+    plans = {kind: _plan_of(layer, weights) for kind, weights in packed.items()}
+    best = {kind: plan.profile([], threads=threads)[0][2] for kind, plan in plans.items()}
+    end = time.perf_counter() + _LAYER_SECONDS
+    for done in range(_MOST_ROUNDS):
+        if done >= _LEAST_ROUNDS and time.perf_counter() > end:
+            break
+        for kind, plan in plans.items():
+            best[kind] = min(best[kind], plan.profile([], threads=threads)[0][2])
+    return best
+
+
+def _plan_of(layer: Layer, packed: Packed) -> _core.Plan:
+    """The layer alone, on memory of its own."""
+    tensors, end = [], 0
+    for value in layer.tensors:
+        tensors.append(_core.Tensor.arena(end, value.dtype.name, value.shape))
+        end += -(-value.nbytes // 64) * 64
+    plan = _core.Plan(end, [], [])
+    x, out, *residual = tensors
+    zero_point = 0 if isinstance(layer.zero_point, Value) else layer.zero_point
+    add = plan.conv if layer.kind == "conv" else plan.linear
+    add("layer", x, out, packed, layer.epilogue, zero_point, *residual)  # type: ignore[arg-type]
+    return plan
+
+
+def _signature(layer: Layer, threads: int, zeros: ZeroPattern) -> str:
+    """All that the time of a layer depends on, beside the machine."""
+    tensors = [f"{value.dtype.name}{list(value.shape)}" for value in layer.tensors]
+    options = [f"{name}={value}" for name, value in layer.options.items()]
+    pattern = f"density={zeros.density:.2f}/{zeros.touched:.2f}"
+    weights = f"{layer.weights.dtype.name}{list(layer.weights.shape)}"
+    return " ".join([layer.kind, *tensors, weights, *options, pattern, f"threads={threads}"])
