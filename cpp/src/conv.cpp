@@ -1,6 +1,7 @@
 #include "gristmill/conv.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -81,7 +82,7 @@ bool takes_channel_quads(const std::int8_t* weights, const std::array<std::size_
   const std::size_t taps = shape[2] * shape[3], count = shape[0] * shape[1] * taps;
   const bool plain =
       taps == 1 && a.stride_h * a.stride_w == 1 && a.pad_top + a.pad_left + a.pad_bottom + a.pad_right == 0;
-  return !plain && shape[1] % 4 == 0 && std::find(weights, weights + count, -128) == weights + count;
+  return !plain && shape[1] % 4 == 0 && std::memchr(weights, 0x80, count) == nullptr;
 }
 bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&, const ConvAttributes&) {
   return false;
@@ -91,11 +92,11 @@ bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&, const 
 template <class T>
 std::vector<T> in_channel_quads(const T* weights, const std::array<std::size_t, 4>& shape) {
   const std::size_t taps = shape[2] * shape[3], quads = shape[0] * shape[1] / 4;
-  std::vector<T> ordered;
-  ordered.reserve(quads * taps * 4);
-  for (std::size_t quad = 0; quad < quads; ++quad)
+  std::vector<T> ordered(quads * taps * 4);
+  T* to = ordered.data();
+  for (std::size_t quad = 0; quad < quads; ++quad, weights += 4 * taps)
     for (std::size_t tap = 0; tap < taps; ++tap)
-      for (std::size_t c = 0; c < 4; ++c) ordered.push_back(weights[(quad * 4 + c) * taps + tap]);
+      for (std::size_t c = 0; c < 4; ++c) *to++ = weights[c * taps + tap];
   return ordered;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include "checked_size.h"
 #include "gristmill/error.h"
@@ -13,11 +14,14 @@ namespace gristmill {
 namespace {
 
 constexpr std::int64_t kMostMagnitude = std::numeric_limits<std::int32_t>::max() / 255;
+/// As many weights as are summed in int32 at a time.
+constexpr std::size_t kSummedBlock = 1 << 16;
 
 /// Columns that hold a -128 in any row of any group.
 std::vector<std::uint32_t> columns_to_repeat(const WeightView<std::int8_t>& weights) {
   std::vector<bool> found(weights.k);
   for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
+    if (weights.k_step == 1 && std::memchr(&weights.at(row, 0), 0x80, weights.k) == nullptr) continue;
     for (std::size_t k = 0; k < weights.k; ++k)
       if (weights.at(row, k) == -128) found[k] = true;
   }
@@ -88,14 +92,26 @@ void WeightSums::add_row(std::int64_t sum, std::int64_t magnitude) {
 }
 
 WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {
-  for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
-    std::int64_t sum = 0, magnitude = 0;
-    for (std::size_t k = 0; k < weights.k; ++k) {
-      sum += weights.at(row, k);
-      magnitude += std::abs(int{weights.at(row, k)});
+  const auto add = [this, &weights](auto k_step) {
+    for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
+      std::int64_t sum = 0, magnitude = 0;
+      for (std::size_t first = 0; first < weights.k; first += kSummedBlock) {
+        std::int32_t part = 0, magnitudes = 0;
+        const std::int8_t* from = weights.data + row * weights.row_step;
+        for (std::size_t k = first; k < std::min(weights.k, first + kSummedBlock); ++k) {
+          part += from[k * k_step];
+          magnitudes += std::abs(int{from[k * k_step]});
+        }
+        sum += part;
+        magnitude += magnitudes;
+      }
+      add_row(sum, magnitude);
     }
-    add_row(sum, magnitude);
-  }
+  };
+  if (weights.k_step == 1)
+    add(std::integral_constant<std::size_t, 1>{});
+  else
+    add(weights.k_step);
 }
 
 WeightSums::WeightSums(const CsrMatrix<std::int8_t>& weights) {
@@ -182,13 +198,19 @@ void PackedWeights::pack(const WeightView<T>& weights) {
   if (bytes != 0) std::memset(storage_.data(), 0, bytes);
   constexpr std::size_t kDepth = sizeof(T) == 1 ? 4 : 1;  // consecutive columns side by side
   T* packed = storage_.data<T>();
+  const bool whole_groups = weights.k_step == 1 && repeated_.empty();
   for (std::size_t group = 0; group < groups_; ++group) {
     for (std::size_t row = 0; row < rows_; ++row) {
-      T* block = packed + (group * blocks + row / block_) * block_ * padded_k();
-      for (std::size_t k = 0; k < this->k(); ++k) {
-        block[(k / kDepth * block_ + row % block_) * kDepth + k % kDepth] =
-            split(weights, repeated_, group * rows_ + row, k);
+      T* first = packed + (group * blocks + row / block_) * block_ * padded_k() + row % block_ * kDepth;
+      const std::size_t source_row = group * rows_ + row, step = block_ * kDepth;
+      std::size_t k = 0;
+      if (whole_groups) {
+        const T* from = &weights.at(source_row, 0);
+        for (; k + kDepth <= source_k_; k += kDepth)
+          std::memcpy(first + k / kDepth * step, from + k, kDepth * sizeof(T));
       }
+      for (; k < this->k(); ++k)
+        first[k / kDepth * step + k % kDepth] = split(weights, repeated_, source_row, k);
     }
   }
 }

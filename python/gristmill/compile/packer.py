@@ -72,9 +72,9 @@ class ZeroPattern:
     @staticmethod
     def of(weights: Array) -> ZeroPattern:
         """That of weights with output channels first."""
-        density = np.count_nonzero(weights) / max(weights.size, 1)
         if weights.itemsize > 1:
-            return ZeroPattern(density, 1.0)
+            return ZeroPattern(np.count_nonzero(weights != 0) / max(weights.size, 1), 1.0)
+        density = np.count_nonzero(weights) / max(weights.size, 1)
         rows = weights.reshape(len(weights), -1)
         groups = np.ascontiguousarray(rows[:, : rows.shape[1] // 4 * 4]).view(np.uint32)
         return ZeroPattern(density, 4 * np.count_nonzero(groups) / max(weights.size, 1))

@@ -41,20 +41,22 @@ def load(source: Source) -> Graph:
     return to_graph(model, DataFolder(source.path))
 
 
-def _require_text(message: Message) -> None:
+def _require_text(model: Message) -> None:
     """Refuse names that are not valid UTF-8, which come out of the parser as bytes."""
     from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.message import Message
 
-    for field, content in message.ListFields():
-        if field.type not in {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING}:
-            continue
-        items = [content] if isinstance(content, (str, bytes, Message)) else content
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
-            for item in items:
-                _require_text(item)
-        elif not all(isinstance(item, str) for item in items):
-            raise ModelFormatError(f"{field.name} is not valid UTF-8: {content!r:.80}")
+    nested, text = FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING
+    left = [model]
+    while left:
+        for field, content in left.pop().ListFields():
+            kind = field.type
+            if kind == nested:
+                left.extend((content,) if isinstance(content, Message) else content)
+            elif kind == text and not isinstance(content, str):
+                for item in (content,) if isinstance(content, bytes) else content:
+                    if not isinstance(item, str):
+                        raise ModelFormatError(f"{field.name} is not valid UTF-8: {item!r:.80}")
 
 
 def _parse(content: bytes) -> ModelProto:
