@@ -21,6 +21,7 @@ import pytest
 from gristmill.errors import ModelFormatError
 from gristmill.weights import load_weights
 from gristmill.weights.pickle_data import read_pickle
+from hostile_files import check_refused
 
 
 class _Storage:
@@ -275,7 +276,7 @@ def _hostile_npz() -> Iterator[tuple[str, bytes]]:
     yield "header long", _npz(a=_npy("{'descr': '<f4'," + " " * 20000 + "}\n"))
     yield "header nested", _npz(a=_npy("(" * 5000 + ")" * 5000))
     yield "version", _npz(a=b"\x93NUMPY\x09\x00" + good[8:])
-    yield "bomb", _npz(a=bytes(200 << 20))
+    yield "bomb", _npz(a=bytes(80 << 20))
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("a.npy", good)
@@ -329,13 +330,9 @@ def _is_refused(load: Callable[..., Any], data: bytes, suffix: str) -> bool:
     ("suffix", "files"), [(".pt", _hostile_torch), (".npz", _hostile_npz), (".safetensors", _hostile_safetensors)]
 )
 def test_hostile_files_are_refused(
-    load: Callable[..., Any], suffix: str, files: Callable[[], Iterator[tuple[str, bytes]]]
+    tmp_path: Path, suffix: str, files: Callable[[], Iterator[tuple[str, bytes]]]
 ) -> None:
-    hostile = list(files())
-    believed = [name for name, data in hostile if not _is_refused(load, data, suffix)]
-    assert not believed
-    assert len(hostile) >= 60
-    assert "GRISTMILL_CANARY" not in os.environ
+    check_refused(tmp_path, files(), suffix, "gristmill.load_weights")
 
 
 @pytest.mark.parametrize(

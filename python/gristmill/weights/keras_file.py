@@ -20,16 +20,16 @@ def read_keras_weights(stream: BinaryIO) -> dict[str, Array]:
     Raises:
         ModelFormatError: If the file is damaged or lists no layers.
     """
-    with Hdf5File(stream) as file:
-        root = "/model_weights" if file.exists("/model_weights") else ""
-        layers = _names(file, root, "layer_names")
-        if layers is None:
-            raise ModelFormatError("lists no layers: not the weights of a Keras model")
-        weights: dict[str, Array] = {}
-        for layer in layers:
-            for name in _names(file, f"{root}/{layer}", "weight_names") or []:
-                weights[name.split(":", maxsplit=1)[0]] = file.read(f"{root}/{layer}/{name}")
-        return weights
+    file = Hdf5File(stream.read())
+    root = "/model_weights" if file.exists("/model_weights") else ""
+    layers = _names(file, root, "layer_names")
+    if layers is None:
+        raise ModelFormatError("lists no layers: not the weights of a Keras model")
+    weights: dict[str, Array] = {}
+    for layer in layers:
+        for name in _names(file, f"{root}/{layer}", "weight_names") or []:
+            weights[name.split(":", maxsplit=1)[0]] = file.read(f"{root}/{layer}/{name}")
+    return weights
 
 
 def _names(file: Hdf5File, group: str, attribute: str) -> list[str] | None:

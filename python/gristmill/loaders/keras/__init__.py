@@ -7,7 +7,6 @@ each into ONNX's operators in NCHW, with the help of ``layer`` and of :mod:`gris
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any, BinaryIO
 
@@ -17,7 +16,7 @@ from gristmill.loaders.keras.sources import NamedVariables, NumberedVariables
 from gristmill.loaders.keras.topology import translate
 from gristmill.loaders.source import Source
 from gristmill.weights.archive import Archive
-from gristmill.weights.hdf5 import Hdf5File
+from gristmill.weights.hdf5 import SIGNATURE, Hdf5File
 
 __all__ = ["is_h5", "is_keras", "read_h5", "read_keras"]
 
@@ -27,7 +26,7 @@ _DIRECTORY = 1 << 16
 
 def is_h5(source: Source) -> bool:
     """Whether it is an HDF5 file."""
-    return source.content.startswith(b"\x89HDF\r\n\x1a\n")
+    return source.content.startswith(SIGNATURE)
 
 
 def is_keras(source: Source) -> bool:
@@ -43,14 +42,14 @@ def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
         ModelFormatError: If the file is damaged, contradicts itself, or has no architecture and none is given.
         UnsupportedOpError: If it has a layer that is not known.
     """
-    with Hdf5File(stream) as file:
-        config = architecture if architecture is not None else file.attribute("", "model_config")
-        if not isinstance(config, str):
-            raise ModelFormatError("holds weights without a model: pass architecture=, the text of model.to_json()")
-        root = "/model_weights" if file.exists("/model_weights") else ""
-        model = _json(config, "model_config")
-        version = file.attribute("", "keras_version") or file.attribute(root, "keras_version")
-        return translate(model, NamedVariables(file, root), _major(version or model.get("keras_version")))
+    file = Hdf5File(stream.read())
+    config = architecture if architecture is not None else file.attribute("", "model_config")
+    if not isinstance(config, str):
+        raise ModelFormatError("holds weights without a model: pass architecture=, the text of model.to_json()")
+    root = "/model_weights" if file.exists("/model_weights") else ""
+    model = _json(config, "model_config")
+    version = file.attribute("", "keras_version") or file.attribute(root, "keras_version")
+    return translate(model, NamedVariables(file, root), _major(version or model.get("keras_version")))
 
 
 def read_keras(stream: BinaryIO) -> Graph:
@@ -63,8 +62,8 @@ def read_keras(stream: BinaryIO) -> Graph:
     archive = Archive(stream)
     model = _json(archive.read("config.json").decode(errors="replace"), "config.json")
     metadata = _json(archive.read("metadata.json").decode(errors="replace"), "metadata.json")
-    with Hdf5File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-        return translate(model, NumberedVariables(file), _major(metadata.get("keras_version")))
+    file = Hdf5File(archive.read("model.weights.h5"))
+    return translate(model, NumberedVariables(file), _major(metadata.get("keras_version")))
 
 
 def _json(text: str, name: str) -> dict[str, Any]:
