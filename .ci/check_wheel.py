@@ -1,4 +1,4 @@
-"""Checks what a wheel carries: the package, one extension, its stubs, the licence, and nothing else.
+"""Checks what a wheel carries: the package, one extension, its stubs, the embedded data, the licence, and nothing else.
 
 python .ci/check_wheel.py WHEEL
 """
@@ -14,6 +14,7 @@ _REQUIRED = [
     r"gristmill/_core\.pyi",
     r"gristmill/py\.typed",
     r"gristmill/__init__\.py",
+    r"gristmill/data/digits\.npz",
     r"gristmill-[\w.]+\.dist-info/(licenses/)?LICENSE",
     r"gristmill-[\w.]+\.dist-info/entry_points\.txt",
 ]

@@ -12,7 +12,7 @@ import pytest
 import gristmill as gm
 from graphs import Network
 from gristmill.artefact import save_artefact
-from gristmill.cli import build_parser, demo, main, options
+from gristmill.cli import build_parser, main, options
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
@@ -66,37 +66,6 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str
     error = capsys.readouterr().err
     assert error.startswith("gristmill: seconds: ")
     assert error.count("\n") == 1
-
-
-def test_demo_reports_what_it_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = demo.realistic_weights((16, 8, 3, 3))
-    monkeypatch.setattr(demo, "realistic_weights", lambda: weights)
-    document = run_json(capsys, "demo", "--threads", "1")
-    assert document["shape"] == [16, 8, 3, 3]
-    assert document["bit_identical_levels"] == gm.kernels.supported_isas()
-    schemes = document["schemes"]
-    assert isinstance(schemes, list)
-    one, per_channel = schemes
-    assert one["bytes"] == weights.size + 4
-    assert per_channel["bytes"] == weights.size + 4 * 16
-    scale = np.abs(weights).max() / 127
-    restored = (np.rint(weights / scale) * scale).astype(np.float32)
-    assert one["max_error"] == pytest.approx(np.abs(weights - restored).max(), rel=1e-3)
-    assert per_channel["snr_db"] > one["snr_db"] > 20
-    assert main(["demo"]) == 0
-    assert "int8, per channel" in capsys.readouterr().out
-
-
-def test_demo_fails_loudly_when_levels_disagree(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = demo.realistic_weights((4, 2, 3, 3))
-    monkeypatch.setattr(demo, "realistic_weights", lambda: weights)
-    monkeypatch.setattr(demo, "_levels_that_agree", lambda *_: ["scalar"])
-    if gm.kernels.supported_isas() == ["scalar"]:
-        pytest.skip("only one level runs here")
-    assert main(["demo"]) == 1
-    assert "DIFFER" in capsys.readouterr().out
 
 
 @pytest.fixture

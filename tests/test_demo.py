@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gristmill as gm
+from gristmill.cli import demo, main
+from gristmill.cli.demo import findings, page, peer, story
+from gristmill.cli.demo.story import Candidate, Story
+from gristmill.embedded import load_digits
+from gristmill.timing import Timing
+from test_charts import check_page
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+    file = tmp_path_factory.mktemp("demo") / "small.grist"
+    return story.tell(lambda _: None, sparsity=0.9, threads=1, seconds=0.1, file=file), file
+
+
+def test_story_measured_the_model_that_it_saved(told: tuple[Story, Path]) -> None:
+    it, file = told
+    model = gm.load(file)
+    _, images, labels, _ = load_digits()
+    best = findings.smallest(it)
+    assert best.bytes == file.stat().st_size
+    assert best.right.sum() == (gm.InferenceSession(model).run(None, {"image": images})[0].argmax(1) == labels).sum()
+    assert best.right.sum() >= 784
+    assert it.report.sparsity == pytest.approx(0.9, abs=0.005)
+    weights = [value for value in model.weights().values() if value.dtype == np.int8 and value.ndim > 1]
+    zeros = sum(np.count_nonzero(value == 0) for value in weights) / sum(value.size for value in weights)
+    assert it.report.sparsity == pytest.approx(zeros, abs=1e-9)
+    assert [step.verb for step in it.steps] == ["load", "prune", "refit", "quantize", "save", "run", "compare"]
+    assert it.levels == dict.fromkeys(gm.kernels.supported_isas(), True)
+
+
+def test_peer_runs_the_same_networks(told: tuple[Story, Path]) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    it, _ = told
+    ours = {one.dtype: one for one in it.candidates if one.is_ours and not one.sparsity}
+    theirs = [one for one in it.candidates if not one.is_ours]
+    assert {one.dtype for one in theirs} == {"float32", "int8"}
+    for one in theirs:
+        assert np.count_nonzero(one.found != ours[one.dtype].found) <= 2
+
+
+def test_page_is_whole_and_says_what_was_measured(told: tuple[Story, Path]) -> None:
+    it, _ = told
+    text = page.draw_page(it)
+    check_page(text)
+    for one in it.candidates:
+        assert text.count(one.name) >= 5
+    for line in findings.losses(it):
+        assert line in text.replace("&#x27;", "'")
+    worse = replace(it, levels={**it.levels, "avx2": False})
+    assert "DIFFER" in page.draw_page(worse)
+    assert "DIFFER" not in text
+
+
+def candidate(engine: str, dtype: str, sparsity: float, best: float, right: int = 9) -> Candidate:
+    times = {batch: Timing(best, best, 5) for batch in story.BATCHES}
+    return Candidate(engine, dtype, sparsity, 100, np.arange(10), np.arange(10) < right, times)
+
+
+def test_losses_are_named_and_wins_are_not(told: tuple[Story, Path]) -> None:
+    ours = [candidate("gristmill", "float32", 0.0, 4.0), candidate("gristmill", "int8", 0.0, 1.0),
+            candidate("gristmill", "float32", 0.9, 2.0), candidate("gristmill", "int8", 0.9, 1.0, right=7)]  # fmt: skip
+    peers = [candidate("other", "float32", 0.0, 8.0), candidate("other", "int8", 0.0, 0.5)]
+    said = findings.losses(replace(told[0], candidates=(*ours, *peers), report=gm.Report(())))
+    assert [line.partition(": ")[2] for line in said if line.startswith("1 image:")] == [
+        "other int8 is 2.00× as fast as int8, dense",
+        "zeros gain nothing in int8: 1.00× as fast as dense",
+    ]
+    assert said[-1] == "of the held-out images, 2 went from right to wrong and 0 from wrong to right"
+
+
+def test_command_writes_page_and_model_and_shows_tables(
+    told: tuple[Story, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, object] = {}
+
+    def tell(say: object, **how: object) -> Story:
+        given.update(how)
+        return told[0]
+
+    monkeypatch.setattr(demo, "tell", tell)
+    assert main(["demo", "--sparsity", "0.8", "--threads", "2"]) == 0
+    text = capsys.readouterr().out
+    assert (given["sparsity"], given["threads"], given["file"]) == (0.8, 2, Path("gristmill-demo.grist"))
+    assert f"Report: {tmp_path / 'gristmill-demo.html'}" in text
+    check_page((tmp_path / "gristmill-demo.html").read_text(encoding="utf-8"))
+    assert all(one.name in text for one in told[0].candidates)
+    assert main(["demo", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert given["file"] is None
+    assert [network["bytes"] for network in document["networks"]] == [one.bytes for one in told[0].candidates]
+    monkeypatch.setattr(demo, "tell", lambda *_, **__: replace(told[0], levels={"scalar": True, "avx2": False}))
+    assert main(["demo"]) == 1
+    assert "DIFFER" in capsys.readouterr().out
+
+
+def test_folder_that_cannot_be_written_is_one_line(
+    told: tuple[Story, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo, "tell", lambda *_, **__: told[0])
+    assert main(["demo", "--html", str(tmp_path / "no" / "demo.html")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    if not Path("/proc").is_dir():
+        pytest.skip("no folder that nobody can write")
+    monkeypatch.chdir("/proc")
+    assert main(["demo"]) == 0
+    assert "No report and no model were written. /proc: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_missing_peer_is_one_line(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = peer.find_peer()
+    assert isinstance(said, str)
+    assert said.startswith(f"{missing} is not installed")
+
+
+@pytest.mark.parametrize("sparsity", ["1.5", "-1", "nan"])
+def test_impossible_sparsity_is_one_line(
+    sparsity: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--sparsity", sparsity]) == 2
+    assert "gristmill: sparsity: " in capsys.readouterr().err
