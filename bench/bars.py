@@ -22,6 +22,7 @@ class Bar:
         against: The bound or peer of the same run.
         ratio: Ours against it: above 1 is faster than a peer; 1 is exactly at a bound.
         target: The ratio to reach; 0 for a comparison that is only reported.
+        alike: Ours against a peer held to the instructions that our kernels use; 0 where there is none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Bar:
     against: str
     ratio: float
     target: float = 0.0
+    alike: float = 0.0
 
     @property
     def met(self) -> bool:
@@ -51,11 +53,14 @@ def geometric_mean(ratios: list[float]) -> float:
 
 def table(title: str, bars: list[Bar]) -> Table:
     """Return the bars as a table; a missed one is red."""
-    result = Table(["what", "measured", "against", "ratio", "target", ""], title=title, align="<><>><")
+    held = any(bar.alike for bar in bars)
+    columns = ["what", "measured", "against", "ratio", "target", "", *["ratio, like instructions"] * held]
+    result = Table(columns, title=title, align="<><>><" + ">" * held)
     for bar in bars:
         verdict = Cell("met", "green") if bar.met else Cell("missed", "red")
         target = f"{bar.target:.2f}" if bar.target else ""
-        result.add(bar.name, bar.figure, bar.against, f"{bar.ratio:.2f}", target, verdict if bar.target else "")
+        cells = [bar.name, bar.figure, bar.against, f"{bar.ratio:.2f}", target, verdict if bar.target else ""]
+        result.add(*cells, *[f"{bar.alike:.2f}" if bar.alike else ""] * held)
     return result
 
 

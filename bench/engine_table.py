@@ -1,15 +1,19 @@
 """Prints how whole models compare with onnxruntime and OpenVINO, and writes JSON.
 
-    python bench/engine_table.py [f32] [int8] [sparse] [batch] [small] [threads] [--models DIR] [--json FILE]
+    python bench/engine_table.py [f32] [int8] [sparse] [batch] [small] [start] [threads] [--models DIR] [--json FILE]
 
 One thread on one core, best of interleaved rounds; the peer is the faster of the two at their best int8 or float32,
 dense where ours is pruned, since neither gains from zeros. ``--models`` keeps the ONNX files between runs.
+
+Where the processor has AMX the peers multiply bytes with it, which our kernels do not. The last column then compares
+with OpenVINO held to AVX-512 VNNI (onnxruntime has no such switch): the same instructions on both sides.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,7 @@ import peers
 from bars import Bar
 from gristmill.timing import interleave
 from networks import NETWORKS, Pruning, input_shape, mlp, quantized
+from peer_process import STARTS, HeldPeer, peak_memory
 from peers import Array, Call
 
 _DENSE = Pruning()
@@ -28,24 +33,30 @@ _S80, _S90, _S90B4 = Pruning(0.8), Pruning(0.9), Pruning(0.9, 4)
 
 
 class Models:
-    """Models by name, made once and kept in a folder if there is one."""
+    """Models by name, made once and kept in a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @functools.cache  # noqa: B019
-    def get(self, name: str, pruning: Pruning, *, int8: bool) -> onnx.ModelProto:
-        """A model of ``networks.py``."""
-        file = f"{name}_{pruning.name or 'dense'}_{'int8' if int8 else 'f32'}.onnx"
-        path = None if self._folder is None else self._folder / file
-        if path is not None and path.exists():
-            return onnx.load(path)
-        model = NETWORKS[name](pruning)
-        model = quantized(model) if int8 else model
-        if path is not None:
+    def path(self, name: str, pruning: Pruning = _DENSE, *, int8: bool) -> Path:
+        """The file of a model of ``networks.py``."""
+        path = self._folder / f"{name}_{pruning.name or 'dense'}_{'int8' if int8 else 'f32'}.onnx"
+        if not path.exists():
+            model = NETWORKS[name](pruning)
             path.parent.mkdir(parents=True, exist_ok=True)
-            onnx.save(model, path)
-        return model
+            onnx.save(quantized(model) if int8 else model, path)
+        return path
+
+    @functools.cache  # noqa: B019
+    def get(self, name: str, pruning: Pruning = _DENSE, *, int8: bool) -> onnx.ModelProto:
+        """A model of ``networks.py``."""
+        return onnx.load(self.path(name, pruning, int8=int8))
+
+
+def has_amx() -> bool:
+    """Whether the peers have instructions for bytes that our kernels do not use."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "amx_int8" in cpuinfo.read_text()
 
 
 def our_call(model: onnx.ModelProto, x: Array, threads: int = 1) -> Call:
@@ -57,32 +68,44 @@ def our_call(model: onnx.ModelProto, x: Array, threads: int = 1) -> Call:
 
 
 def compare(
-    name: str, ours: onnx.ModelProto, theirs: onnx.ModelProto, target: float, *, batch: int = 1, threads: int = 1
+    name: str,
+    ours: onnx.ModelProto,
+    theirs: onnx.ModelProto,
+    target: float,
+    *,
+    batch: int = 1,
+    held: Path | None = None,
 ) -> Bar:
-    """Ours against the faster peer."""
+    """Ours against the faster peer; and against the one that a process runs with like instructions, from a file."""
     x = np.random.default_rng(0).standard_normal((batch, *input_shape(ours))).astype(np.float32)
-    calls = {
-        "gristmill": our_call(ours, x, threads),
-        "onnxruntime": peers.onnxruntime_call(theirs, x, threads)[0],
-        "openvino": peers.openvino_call(theirs, x, threads)[0],
+    calls: dict[str, Call] = {
+        "gristmill": our_call(ours, x),
+        "onnxruntime": peers.onnxruntime_call(theirs, x)[0],
+        "openvino": peers.openvino_call(theirs, x)[0],
     }
+    alike = HeldPeer(held, batch) if held is not None and has_amx() else None
+    if alike is not None:
+        calls["held"] = alike
     best = {who: timing.best * 1e3 for who, timing in interleave(calls, seconds=3.0).items()}
     peer = min(("onnxruntime", "openvino"), key=lambda who: best[who])
     against = f"{peer} {best[peer]:.3f} ms"
-    return Bar(name, f"{best['gristmill']:.3f} ms", against, best[peer] / best["gristmill"], target)
+    ratio = alike.close() * 1e3 / best["gristmill"] if alike is not None else 0.0
+    return Bar(name, f"{best['gristmill']:.3f} ms", against, best[peer] / best["gristmill"], target, ratio)
 
 
 def float_bars(models: Models) -> list[Bar]:
     """Dense float32."""
-    pairs = {name: models.get(name, _DENSE, int8=False) for name in NETWORKS}
+    pairs = {name: models.get(name, int8=False) for name in NETWORKS}
     return [compare(name, model, model, 1.0) for name, model in pairs.items()]
 
 
 def int8_bars(models: Models) -> list[Bar]:
     """The same quantized file."""
     targets = {"resnet50": 1.0, "mobilenetv1": 1.1, "mlp": 1.2}
-    pairs = {name: models.get(name, _DENSE, int8=True) for name in NETWORKS}
-    return [compare(name, model, model, targets[name]) for name, model in pairs.items()]
+    pairs = {name: models.get(name, int8=True) for name in NETWORKS}
+    return [
+        compare(name, model, model, targets[name], held=models.path(name, int8=True)) for name, model in pairs.items()
+    ]
 
 
 def sparse_bars(models: Models) -> list[Bar]:
@@ -99,8 +122,9 @@ def sparse_bars(models: Models) -> list[Bar]:
         compare(
             f"{name} {pruning.name} {'int8' if int8 else 'f32'}",
             models.get(name, pruning, int8=int8),
-            models.get(name, _DENSE, int8=int8),
+            models.get(name, int8=int8),
             target,
+            held=models.path(name, int8=True) if int8 else None,
         )
         for name, pruning, int8, target in cases
     ]
@@ -108,14 +132,22 @@ def sparse_bars(models: Models) -> list[Bar]:
 
 def batch_bars(models: Models) -> list[Bar]:
     """Batch 16."""
-    cases = [("resnet50", _DENSE, 1.0), ("resnet50", _S90, 3.0), ("mlp", _DENSE, 1.2), ("mlp", _S90, 3.5)]
+    cases = [
+        ("resnet50", _DENSE, 1.0),
+        ("resnet50", _S90, 3.0),
+        ("resnet50", _S90B4, 3.5),
+        ("resnet50", _S80, 1.8),
+        ("mlp", _DENSE, 1.2),
+        ("mlp", _S90, 3.5),
+    ]
     return [
         compare(
-            f"{name} {pruning.name} int8, batch 16",
+            f"{name} {pruning.name or 'dense'} int8, batch 16",
             models.get(name, pruning, int8=True),
-            models.get(name, _DENSE, int8=True),
+            models.get(name, int8=True),
             target,
             batch=16,
+            held=models.path(name, int8=True),
         )
         for name, pruning, target in cases
     ]
@@ -127,25 +159,44 @@ def small_bars(_models: Models) -> list[Bar]:
     return [compare("mlp 16x16x16 f32", model, model, 1.0)]
 
 
+def start_bars(models: Models) -> list[Bar]:
+    """From a file to the first answer, and the memory that takes."""
+    result = []
+    for int8 in (False, True):
+        path = models.path("resnet50", int8=int8)
+        x = np.zeros((1, 3, 224, 224), np.float32)
+        starts = {who: functools.partial(start, path, x) for who, start in STARTS.items()}
+        best = {who: timing.best * 1e3 for who, timing in interleave(starts, seconds=8.0).items()}
+        name = f"resnet50 {'int8' if int8 else 'f32'}"
+        against, ours = f"onnxruntime {best['onnxruntime']:.0f} ms", best["gristmill"]
+        result.append(Bar(f"{name}, session and first run", f"{ours:.0f} ms", against, best["onnxruntime"] / ours, 1.0))
+        peaks = {who: peak_memory(who, path) / 1024 for who in starts}
+        against, ratio = f"onnxruntime {peaks['onnxruntime']:.0f} MiB", peaks["onnxruntime"] / peaks["gristmill"]
+        result.append(Bar(f"{name}, peak memory", f"{peaks['gristmill']:.0f} MiB", against, ratio, float(int8)))
+    return result
+
+
 def thread_bars(models: Models) -> list[Bar]:
     """Two threads against one, both ours."""
     result = []
-    for int8 in (False, True):
-        model = models.get("resnet50", _DENSE, int8=int8)
+    for int8, pruning in ((False, _DENSE), (True, _DENSE), (True, _S90)):
+        model = models.get("resnet50", pruning, int8=int8)
         x = np.random.default_rng(0).standard_normal((1, *input_shape(model))).astype(np.float32)
         timings = interleave({str(n): our_call(model, x, n) for n in (1, 2)}, seconds=3.0)
         one, two = (timings[count].best * 1e3 for count in ("1", "2"))
-        name = f"resnet50 {'int8' if int8 else 'f32'}, two threads"
+        name = f"resnet50 {pruning.name or 'dense'} {'int8' if int8 else 'f32'}, two threads"
         result.append(Bar(name, f"{two:.3f} ms", f"one thread {one:.3f} ms", one / two, 1.75))
     return result
 
 
+_HELD = "; last column: OpenVINO held to AVX-512 VNNI, where the processor has AMX, which the peers use"
 _TABLES = {
     "f32": ("Dense float32", float_bars),
-    "int8": ("Dense int8, the same quantized file", int8_bars),
-    "sparse": ("Pruned, against the peer's dense model", sparse_bars),
-    "batch": ("Batch 16", batch_bars),
+    "int8": (f"Dense int8, the same quantized file{_HELD}", int8_bars),
+    "sparse": (f"Pruned, against the peer's dense model{_HELD}", sparse_bars),
+    "batch": (f"Batch 16{_HELD}", batch_bars),
     "small": ("A run's own cost", small_bars),
+    "start": ("From a file to the first answer", start_bars),
     "threads": ("Two threads", thread_bars),
 }
 
@@ -156,14 +207,26 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", choices=[[], *_TABLES], metavar="TABLE", help=", ".join(_TABLES))
     parser.add_argument("--models", type=Path, metavar="DIR", help="keep the ONNX files here")
     arguments = parser.parse_args()
-    wanted = arguments.tables or list(_TABLES)
-    if "threads" not in wanted and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    models, report = Models(arguments.models), bars.Report(arguments.json)
-    for name in wanted:
-        title, make = _TABLES[name]
-        report.add(title, make(models))
+    wanted, cores = arguments.tables or list(_TABLES), available_cores()
+    report = bars.Report(arguments.json)
+    with tempfile.TemporaryDirectory() as folder:
+        models = Models(arguments.models or Path(folder))
+        for name in wanted:
+            title, make = _TABLES[name]
+            use_cores(cores if name == "threads" else {max(cores)})
+            report.add(title, make(models))
     report.close()
+
+
+def available_cores() -> set[int]:
+    """Those that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+
+
+def use_cores(cores: set[int]) -> None:
+    """Stay on these cores, where the platform allows it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from gristmill.compile.deciding import deciding_inputs
 from gristmill.compile.packer import Selector
 from gristmill.compile.selection import Heuristic, Measured
 from gristmill.compile.timings import Timings
-from gristmill.errors import ArgumentError, DTypeError, ShapeError, UnsupportedOpError
+from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders import load
 from gristmill.loaders.source import Given
@@ -116,6 +116,8 @@ class InferenceSession:
         self._packer = Packer(self._selector(isa), isa)
         self._deciding = deciding_inputs(self._simple)
         self._plans: OrderedDict[_Key, CompiledGraph] = OrderedDict()
+        self._latest: tuple[_Key, CompiledGraph] | None = None
+        self._wanted = [(info.name, info.dtype) for info in graph.inputs]
         self._lock, self._compiling = threading.Lock(), threading.Lock()
         if not self._deciding and all(_is_fixed(info) for info in graph.inputs):
             self._compiled([TensorType(info.dtype, _extents(info)) for info in graph.inputs])
@@ -155,11 +157,9 @@ class InferenceSession:
             DTypeError: An array has another element type.
             ShapeError: An array has another rank or shape.
         """
-        arrays = [self._checked(info, feeds) for info in self._graph.inputs]
-        if len(feeds) > len(arrays):
-            known = {info.name for info in self._graph.inputs}
-            self._refuse_name(next(name for name in feeds if name not in known), self._graph.inputs, "input")
-        results = self._run(arrays, out)
+        arrays = self._arrays(feeds)
+        plan = self._compiled(arrays).plan
+        results = plan.run(arrays, None if out is None else list(out), threads=self._threads)
         if output_names is None:
             return results
         by_name = dict(zip((info.name for info in self._graph.outputs), results, strict=True))
@@ -186,23 +186,38 @@ class InferenceSession:
         names = [info.name for info in self._graph.inputs]
         if len(inputs) != len(names):
             raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
-        feeds = dict(zip(names, inputs, strict=True))
-        arrays = [self._checked(info, feeds) for info in self._graph.inputs]
+        arrays = self._arrays(dict(zip(names, inputs, strict=True)))
         return profile_plan(self._compiled(arrays), arrays, self._threads, runs, self._packer.isa)
 
-    def _run(self, arrays: list[Array], out: Sequence[Array | None] | None) -> list[Array]:
-        plan = self._compiled(arrays).plan
-        return plan.run(arrays, None if out is None else list(out), threads=self._threads)
+    def _arrays(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """The arrays in the order of the inputs, their element types checked."""
+        arrays = []
+        for name, dtype in self._wanted:
+            value = feeds.get(name)
+            if not isinstance(value, np.ndarray) or value.dtype != dtype:
+                raise self._wrong_type(name, dtype, feeds)
+            arrays.append(value)
+        if len(feeds) > len(arrays):
+            known = {info.name for info in self._graph.inputs}
+            self._refuse_name(next(name for name in feeds if name not in known), self._graph.inputs, "input")
+        return arrays
 
     def _compiled(self, inputs: Sequence[Known]) -> CompiledGraph:
         """The plan for inputs of these shapes; of some, for these values."""
         key: _Key = tuple([given.shape for given in inputs])
         if self._deciding:
             key += tuple([self._value_of(info, given) for info, given in zip(self._graph.inputs, inputs, strict=True)])
+        latest = self._latest
+        if latest is not None and latest[0] == key:
+            return latest[1]
         found = self._known_plan(key)
         if found is None:
+            for info, given in zip(self._graph.inputs, inputs, strict=True):
+                if info.shape is not None and not _fits(info.shape, given.shape):
+                    raise ShapeError(f"expected shape {_text(info.shape)}, got {_text(given.shape)}", node=info.name)
             with self._compiling:
                 found = self._known_plan(key) or self._compile(key, inputs)
+        self._latest = key, found
         return found
 
     def _known_plan(self, key: _Key) -> CompiledGraph | None:
@@ -233,20 +248,15 @@ class InferenceSession:
             raise UnsupportedOpError(reason, node=info.name)
         return given.tobytes()
 
-    def _checked(self, info: ValueInfo, feeds: Mapping[str, Array]) -> Array:
-        if info.name not in feeds:
-            raise ArgumentError(f"nothing is given for this input: {info}", node=info.name)
-        value = feeds[info.name]
+    def _wrong_type(self, name: str, dtype: np.dtype[Any], feeds: Mapping[str, Any]) -> GristmillError:
+        if name not in feeds:
+            (info,) = (info for info in self._graph.inputs if info.name == name)
+            return ArgumentError(f"nothing is given for this input: {info}", node=name)
+        value = feeds[name]
         if not isinstance(value, np.ndarray):
-            raise DTypeError(f"expected an array of {info.dtype.name}, got {type(value).__name__}", node=info.name)
-        if value.dtype != info.dtype:
-            raise DTypeError(
-                f"expected {info.dtype.name}, got {value.dtype.name}: pass {info.name}.astype(np.{info.dtype.name})",
-                node=info.name,
-            )
-        if info.shape is not None and not _fits(info.shape, value.shape):
-            raise ShapeError(f"expected shape {_text(info.shape)}, got {_text(value.shape)}", node=info.name)
-        return value
+            return DTypeError(f"expected an array of {dtype.name}, got {type(value).__name__}", node=name)
+        remedy = f"pass {name}.astype(np.{dtype.name})"
+        return DTypeError(f"expected {dtype.name}, got {value.dtype.name}: {remedy}", node=name)
 
     @staticmethod
     def _refuse_name(name: str, infos: Sequence[ValueInfo], kind: str) -> None:

@@ -34,7 +34,7 @@ def load(source: Source) -> Graph:
         import onnx
     except ImportError as error:
         raise ArgumentError('reading ONNX models needs the package onnx: pip install "gristmill[onnx]"') from error
-    model = source.given if isinstance(source.given, onnx.ModelProto) else _parse(source.content)
+    model = source.given if isinstance(source.given, onnx.ModelProto) else _parse(source.take())
     if not model.HasField("graph"):
         raise ModelFormatError("holds no graph; is it an ONNX model?")
     _require_text(model)

@@ -46,6 +46,12 @@ class Source:
         """The end of the file's name, in lower case, with its dot."""
         return Path(self.file).suffix.lower() if self.file else ""
 
+    def take(self) -> bytes:
+        """The content, which the source keeps no longer: a loader that makes something of it need not hold both."""
+        content = self.content
+        object.__setattr__(self, "content", b"")
+        return content
+
 
 def open_source(given: Given) -> Source:
     """Read what the caller gave.
