@@ -269,3 +269,6 @@ def test_heuristic_goes_by_the_pattern_of_zeros() -> None:
     blocks = np.kron(net.random.random((16, 8)) < 0.1, np.ones((1, 4))) * net.random.integers(1, 100, (16, 32))
     pattern = ZeroPattern.of(blocks.astype(np.int8))
     assert pattern.touched == pattern.density
+    taps = np.kron(net.random.random((16, 8, 3, 3)) < 0.1, np.ones((1, 4, 1, 1)))
+    pattern = ZeroPattern.of(taps.astype(np.int8))
+    assert pattern.touched == pattern.density

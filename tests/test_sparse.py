@@ -312,6 +312,19 @@ def test_accumulators_at_their_limit(isa: str) -> None:
             assert (y == -255 * 128 * 65_793).all()
 
 
+def test_blocks_are_channels_of_a_tap(isa: str) -> None:
+    weights = np.zeros((8, 16, 3, 3), np.int8)
+    weights[:, 4:8, 1, 2] = 3
+    weights[5, 12:16, 0, 0] = -60
+    assert kernels.PackedConv(weights, padding=1, format="blocks").executed_macs == 4 * 9
+    weights[5, 12:16, 0, 0] = -128
+    packed = kernels.PackedConv(weights, padding=1, format="blocks")
+    x = np.random.default_rng(0).integers(0, 256, (2, 16, 5, 7), np.uint8)
+    dense = kernels.PackedConv(weights, padding=1, format="dense")
+    y, expected = (kernels.conv2d(x, each, x_zero_point=9) for each in (packed, dense))
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_formats_say_what_they_execute(isa: str) -> None:
     weights = np.zeros((8, 64, 1, 1), np.int8)
     weights[:, 16:20] = 1

@@ -100,6 +100,32 @@ std::vector<T> in_channel_quads(const T* weights, const std::array<std::size_t, 
   return ordered;
 }
 
+template <class T>
+CsrMatrix<T> in_channel_quads(const CsrMatrix<T>& weights, const std::array<std::size_t, 4>& shape) {
+  const std::size_t taps = shape[2] * shape[3];
+  std::vector<std::int32_t> indices;
+  std::vector<T> data;
+  std::vector<std::pair<std::int32_t, T>> row;
+  for (std::size_t r = 0; r < weights.rows(); ++r) {
+    row.clear();
+    for (std::size_t i = 0; i < weights.row_indices(r).size(); ++i) {
+      const auto column = static_cast<std::size_t>(weights.row_indices(r)[i]);
+      const std::size_t c = column / taps, tap = column % taps;
+      row.emplace_back(static_cast<std::int32_t>((c / 4 * taps + tap) * 4 + c % 4), weights.row_data(r)[i]);
+    }
+    std::sort(row.begin(), row.end());
+    for (const auto& [column, weight] : row) {
+      indices.push_back(column);
+      data.push_back(weight);
+    }
+  }
+  return {weights.rows(),
+          weights.columns(),
+          {weights.indptr().begin(), weights.indptr().end()},
+          std::move(indices),
+          std::move(data)};
+}
+
 }  // namespace
 
 PackedConv::PackedConv(const std::int8_t* weights, const std::array<std::size_t, 4>& shape,
@@ -135,7 +161,10 @@ void PackedConv::pack_sparse(const CsrMatrix<T>& weights, SparseKind kind) {
                 "the matrix is " + std::to_string(weights.rows()) + " x " +
                     std::to_string(weights.columns()) + ", but the shape asks for " +
                     std::to_string(shape_[0]) + " x " + std::to_string(k));
-  sparse_ = std::make_unique<const SparseWeights>(weights, groups(), kind, kernel_table(isa_));
+  // So that a block is four channels of one tap, which is what prunes well. With one tap it is that anyway.
+  channel_quads_ = kind == SparseKind::blocks && shape_[2] * shape_[3] > 1 && shape_[1] % 4 == 0;
+  sparse_ = std::make_unique<const SparseWeights>(
+      channel_quads_ ? in_channel_quads(weights, shape_) : weights, groups(), kind, kernel_table(isa_));
 }
 
 template <class T>

@@ -21,7 +21,8 @@ class SparseWeightKernel final : public WeightKernel {
             weights_.k(),
             {},
             activation_form(conv_.input.type, conv_.input.zero_point, 0),
-            kPanelBytes};
+            kPanelBytes,
+            conv_.weights.has_channel_quads()};
   }
 
   std::size_t most_parts() const override { return ceil_div(weights_.rows(), kRowChunk); }

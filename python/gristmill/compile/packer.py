@@ -63,7 +63,8 @@ class ZeroPattern:
 
     Attributes:
         density: The part that is not zero.
-        touched: The part of int8 weights in groups of four in a row that are not all zero; 1 for float32.
+        touched: The part of int8 weights in groups of four input channels at one tap that are not all zero; 1 for
+            float32.
     """
 
     density: float
@@ -75,7 +76,8 @@ class ZeroPattern:
         if weights.itemsize > 1:
             return ZeroPattern(np.count_nonzero(weights != 0) / max(weights.size, 1), 1.0)
         density = np.count_nonzero(weights) / max(weights.size, 1)
-        rows = weights.reshape(len(weights), -1)
+        taps_first = weights.reshape(*weights.shape[:2], -1).swapaxes(1, 2) if weights.shape[1] % 4 == 0 else weights
+        rows = taps_first.reshape(len(weights), -1)
         groups = np.ascontiguousarray(rows[:, : rows.shape[1] // 4 * 4]).view(np.uint32)
         return ZeroPattern(density, 4 * np.count_nonzero(groups) / max(weights.size, 1))
 
