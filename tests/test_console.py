@@ -4,7 +4,17 @@ import io
 
 import pytest
 
-from gristmill.console import Cell, Console, Table, format_bytes, format_rate, format_seconds, status, wants_color
+from gristmill.console import (
+    Cell,
+    Console,
+    Table,
+    format_bytes,
+    format_rate,
+    format_seconds,
+    progress,
+    status,
+    wants_color,
+)
 
 
 class Terminal(io.StringIO):
@@ -71,6 +81,23 @@ def test_status_shows_on_a_terminal_only_and_clears_itself() -> None:
         with status("measuring", stream=stream):
             pass
     assert terminal.getvalue() == "measuring ...\r\x1b[K"
+    assert pipe.getvalue() == ""
+
+
+def test_progress_counts_what_is_done_and_names_what_it_is_part_of() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        with progress("trying", 2, stream=stream) as begin:
+            begin("50 %")
+            with progress("pruning", 4, stream=stream) as inner:
+                for name in "abcd":
+                    inner(name)
+            begin("75 %")
+    lines = terminal.getvalue().split("\r\x1b[K")
+    assert [line.split(" ")[-2:] for line in lines if line.startswith("trying ")] == [["50", "%"], ["75", "%"]]
+    assert lines[5].startswith("trying: pruning ")
+    assert lines[5].endswith(" 3/4 d")
+    assert lines[-1] == ""
     assert pipe.getvalue() == ""
 
 

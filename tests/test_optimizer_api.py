@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 import gristmill as gm
 from gristmill import reference
+from gristmill.optimizer import calibration, capture
 from gristmill.optimizer.allocate import LEVELS, Curve, allocate
 from gristmill.optimizer.calibration import labels_of, make_batches
 from gristmill.optimizer.layers import find_layers
@@ -95,15 +98,37 @@ def test_tables_by_name_and_expression() -> None:
 def test_schedules_go_step_by_step_and_masks_survive() -> None:
     seen: list[float] = []
 
-    def finetune(made: gm.OptimizedModel, share: float) -> gm.Model:
-        seen.append(share)
-        weights = made.weights()
-        made.set_weights({"w4": weights["w4"] * np.float32(1.5)})
-        return made
+    masks: list[Array] = []
 
-    made = gm.prune(_model(), gm.PolynomialDecay(0.2, 0.8, steps=3), scope="layer", on_step=finetune)
+    def train(made: gm.OptimizedModel, share: float) -> gm.Model:
+        seen.append(share)
+        masks.append(made.masks()["w4"])
+        trained = gm.Model(made.graph)
+        trained.set_weights({"w4": made.weights()["w4"] * np.float32(1.5) + np.float32(0.01)})
+        return trained
+
+    model = _model()
+    made = gm.prune(model, gm.PolynomialDecay(0.2, 0.8, steps=3), scope="layer", on_step=train)
     assert seen == pytest.approx([0.2, 0.725, 0.8])
     assert {row.name: row for row in made.report.layers}["hidden"].sparsity == pytest.approx(0.8, abs=1e-3)
+    assert all(np.all(before | ~after) for before, after in pairwise(masks))
+    np.testing.assert_array_equal(made.weights()["w4"] != 0, masks[-1])
+    grown = made.weights()["w4"] / np.where(masks[-1], model.weights()["w4"], 1)
+    assert np.median(grown[masks[-1]]) > 3.0
+
+
+def test_masks_keep_trained_models_sparse() -> None:
+    made = gm.prune(_model(), 0.6)
+    moved = gm.Model(made.graph)
+    moved.set_weights({name: value + np.float32(0.1) for name, value in made.weights().items()})
+    kept = gm.apply_masks(moved, made.masks())
+    assert set(made.masks()) == {"w3", "w4"}
+    for name, mask in made.masks().items():
+        np.testing.assert_array_equal(kept.weights()[name], np.where(mask, moved.weights()[name], 0))
+    with pytest.raises(gm.ArgumentError, match="no such weight"):
+        gm.apply_masks(moved, {"w9": np.ones(3, np.bool_)})
+    with pytest.raises(gm.ShapeError, match="mask"):
+        gm.apply_masks(moved, {"w3": np.ones(3, np.bool_)})
 
 
 def test_optimized_models_are_sparse_int8_and_close() -> None:
@@ -127,6 +152,44 @@ def test_reports_read_as_text_json_and_page() -> None:
     assert all(layer.name in text and layer.name in page for layer in report.layers)
 
 
+def test_reports_show_what_was_measured() -> None:
+    model, x = _model(), images(48)
+    made = gm.quantize(model, x)
+    assert made.report.whole is None
+    report = made.measure(x[:2], seconds=0.01)
+    whole = report.whole
+    assert whole is not None
+    assert whole.inputs == "x: float32[2, 3, 10, 10]"
+    assert whole.file_after < 0.5 * whole.file_before
+    assert 0 < whole.memory_after < whole.memory_before
+    assert all(row.ms_before and row.ms_after and row.kernel for row in report.layers)
+    large = [row for row in report.layers if row.name in {"inner", "hidden"}]
+    assert all(row.memory_before and row.memory_after and row.memory_after < row.memory_before for row in large)
+    assert "times as fast" in str(made.report)
+    assert {row.name: row.kernel for row in report.layers}["hidden"].startswith("s8")
+    with pytest.raises(gm.ArgumentError, match="x"):
+        made.measure()
+
+
+def test_reports_stay_with_saved_models(tmp_path: Path) -> None:
+    model, x = _model(), images(48)
+    made = gm.optimize(model, x, sparsity=0.4, measure=False)
+    made.save(tmp_path / "small.grist")
+    loaded = gm.load(tmp_path / "small.grist")
+    assert loaded.report == made.report
+    assert loaded.report is not None
+    given, exact = (gm.InferenceSession(item).run(None, {"x": x})[0] for item in (tmp_path / "small.grist", made))
+    np.testing.assert_array_equal(given, exact)
+    model.save(tmp_path / "plain.grist")
+    assert gm.load(tmp_path / "plain.grist").report is None
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "{", '{"layers": [{"shape": [1]}], "trials": [], "whole": null}'])
+def test_damaged_reports_are_refused(text: str) -> None:
+    with pytest.raises(gm.ModelFormatError, match="report"):
+        gm.Report.from_json(text)
+
+
 def test_budgets_are_kept() -> None:
     model, x, fresh = _model(), images(64), images(300, seed=5)
     labels = _answers(model, fresh).argmax(axis=1)
@@ -137,8 +200,11 @@ def test_budgets_are_kept() -> None:
     made = gm.optimize(model, x, quantize=None, evaluate=correct, max_drop=0.1, holdout=correct, trials=3)
     assert loss_bound(np.ones(300), correct(made)) <= 0.1
     assert made.report.sparsity > 0.2
+    assert made.report.trials[0].accepted
     assert len(made.report.trials) == 3
+    assert all(trial.ms is not None and trial.bytes > 0 for trial in made.report.trials)
     assert any("not selected on" in note for note in made.report.notes)
+    assert "Loss against latency" in made.report.html()
 
 
 def test_budgets_that_cannot_be_kept_are_refused() -> None:
@@ -187,15 +253,6 @@ def test_allocation_is_the_best_of_all() -> None:
         allocate(curves, 10 * total, 0.7)
 
 
-def test_sensitivity_grows_with_sparsity() -> None:
-    found = gm.sensitivity(_model(), images(64))
-    assert set(found) == {"inner", "hidden"}
-    for harms in found.values():
-        values = [harms[level] for level in LEVELS]
-        assert values == sorted(values)
-        assert values[-1] > values[0] >= 0.0
-
-
 def test_calibration_comes_in_many_forms(tmp_path: Path) -> None:
     graph, x = conv_net(), images(70)
     np.save(tmp_path / "x.npy", x)
@@ -207,6 +264,46 @@ def test_calibration_comes_in_many_forms(tmp_path: Path) -> None:
     assert [len(batch["x"]) for batch in make_batches(conv_net(batch=1), x, 3)] == [1, 1, 1]
 
 
+def test_labels_beside_the_inputs_are_no_inputs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", features=images(5), y=np.arange(5))
+    assert len(make_batches(conv_net(), tmp_path / "x.npz", 9)[0]["x"]) == 5
+
+
+def test_no_more_is_read_than_is_used(tmp_path: Path) -> None:
+    given = 0
+
+    def batches() -> Iterator[Array]:
+        nonlocal given
+        while True:
+            given += 1
+            yield images(10)
+
+    assert sum(len(batch["x"]) for batch in make_batches(conv_net(), batches(), 35)) == 35
+    assert given == 4
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((5000, 3, 10, 10), np.float32))
+    tracemalloc.start()
+    assert len(make_batches(conv_net(), tmp_path / "x.npz", 50)[0]["x"]) == 50
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.25 * 5000 * 300 * 4
+
+
+def test_memory_does_not_grow_with_the_calibration_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model()
+    monkeypatch.setattr(calibration, "HELD_BYTES", 1 << 16)
+    monkeypatch.setattr(capture, "LIVE_BYTES", 1 << 16)
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        gm.quantize(model, (images(32, seed=seed) for seed in range(count)), samples=32 * count)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2)
+    assert peak(24) < 1.5 * peak(4)
+
+
 def _with(x: Array, value: float) -> Array:
     x = x.copy()
     x[3, 0, 0, 0] = value
@@ -214,7 +311,7 @@ def _with(x: Array, value: float) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("calibration", "error", "message"),
+    ("given", "error", "message"),
     [
         (np.zeros((0, 3, 10, 10), np.float32), gm.ArgumentError, "no samples"),
         ([], gm.ArgumentError, "no samples"),
@@ -223,14 +320,25 @@ def _with(x: Array, value: float) -> Array:
         (images(8).astype(np.float64), gm.DTypeError, r"astype\(np.float32\)"),
         (images(8)[:, :2], gm.ShapeError, "3, 10, 10"),
         (images(8)[0], gm.ShapeError, "4 axes"),
-        ({"y": images(4), "z": images(4)}, gm.ArgumentError, "'x'"),
+        ({"a": images(4), "b": images(4)}, gm.ArgumentError, "'x'"),
         (["image.png"], gm.ArgumentError, "str"),
+        (3, gm.ArgumentError, "int"),
+        (__file__, gm.ArgumentError, r"no \.npy or \.npz file"),
     ],
 )
-def test_bad_calibration_is_refused(calibration: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
-    for call in (gm.quantize, lambda model, data: gm.prune(model, 0.5, calibration=data), gm.optimize):
+def test_bad_calibration_is_refused(given: Any, error: type[Exception], message: str) -> None:  # noqa: ANN401
+    for call in (gm.quantize, lambda model, data: gm.prune(model, 0.5, calibration=data), gm.optimize, gm.sensitivity):
         with pytest.raises(error, match=message):
-            call(_model(), calibration)
+            call(_model(), given)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_constant_activations_do_no_harm(value: float) -> None:
+    model, x = _model(), np.full((32, 3, 10, 10), value, np.float32)
+    exact = _answers(model, x)
+    for made in (gm.quantize(model, x), gm.prune(model, 0.5, calibration=x), gm.optimize(model, x, sparsity=0.5)):
+        assert snr(exact, _answers(made, x)) > 20.0
+    assert all(np.isfinite(list(row.values())).all() for row in gm.sensitivity(model, x, levels=(0.5,)).values())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from gristmill.errors import (
     ShapeError,
     UnsupportedOpError,
 )
+from gristmill.evaluation import Accuracy, Evaluation, evaluate
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 from gristmill.loaders import load
 from gristmill.loaders.torch_module import from_torch
@@ -24,22 +25,27 @@ from gristmill.optimizer import (
     ConstantSparsity,
     OptimizedModel,
     PolynomialDecay,
-    Report,
+    Sensitivity,
+    apply_masks,
     optimize,
     prune,
     prune_weights,
     quantize,
     quantize_weights,
+    remove_dead_channels,
     sensitivity,
 )
+from gristmill.report import Report
 from gristmill.sequential import Sequential
 from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
 
 __all__ = [
+    "Accuracy",
     "ArgumentError",
     "ConstantSparsity",
     "DTypeError",
+    "Evaluation",
     "GristmillError",
     "InferenceSession",
     "IsaError",
@@ -50,11 +56,14 @@ __all__ = [
     "OptimizedModel",
     "PolynomialDecay",
     "Report",
+    "Sensitivity",
     "Sequential",
     "ShapeError",
     "UnsupportedOpError",
     "__version__",
+    "apply_masks",
     "errors",
+    "evaluate",
     "from_torch",
     "get_isa",
     "get_num_threads",
@@ -66,6 +75,7 @@ __all__ = [
     "prune_weights",
     "quantize",
     "quantize_weights",
+    "remove_dead_channels",
     "sensitivity",
     "set_isa",
     "set_num_threads",

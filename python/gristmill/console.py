@@ -7,9 +7,11 @@ an encoding without box-drawing characters gets ASCII.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -123,6 +125,55 @@ def status(text: str, *, stream: TextIO | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        if show:
+            out.write("\r\x1b[K")
+            out.flush()
+
+
+_BAR = 20
+_outer: ContextVar[str] = ContextVar("outer", default="")
+
+
+@contextmanager
+def progress(text: str, total: int, *, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal how far the block has come.
+
+    Yields:
+        A function to call before each of ``total`` pieces of work, with what that piece is.
+
+    Example:
+        >>> from io import StringIO
+        >>> terminal = type("Terminal", (StringIO,), {"isatty": lambda self: True})()
+        >>> with progress("pruning", 2, stream=terminal) as begin:
+        ...     begin("conv1")
+        ...     begin("conv2")
+        >>> print(*terminal.getvalue().split("\\r\\x1b[K"), sep="\\n")
+        <BLANKLINE>
+        pruning -------------------- 0/2 conv1
+        pruning ##########---------- 1/2 conv2
+        <BLANKLINE>
+    """
+    out = stream if stream is not None else sys.stderr
+    show = out.isatty()
+    full, empty = ("█", "─") if _can_encode(out, "█─") else ("#", "-")
+    done = -1
+
+    def begin(what: str = "") -> None:
+        nonlocal done
+        done = min(done + 1, total)
+        if not show:
+            return
+        filled = _BAR * done // max(total, 1)
+        line = f"{above}{text} {full * filled}{empty * (_BAR - filled)} {done}/{total} {what}"
+        out.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
+        out.flush()
+
+    above = _outer.get()
+    token = _outer.set(f"{above}{text}: ")
+    try:
+        yield begin
+    finally:
+        _outer.reset(token)
         if show:
             out.write("\r\x1b[K")
             out.flush()

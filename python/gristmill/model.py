@@ -18,6 +18,7 @@ from gristmill.graph import Array, Graph, Node, ValueInfo
 from gristmill.onnx_export import to_onnx
 from gristmill.operators import Known, TensorType
 from gristmill.reference import infer
+from gristmill.report import Report
 
 __all__ = ["LayerSummary", "Model"]
 
@@ -58,6 +59,7 @@ class Model:
         graph: The network; never modified, but exchanged by :meth:`set_weights`.
         source: The file it came from, if it came from one.
         format: The format of that file.
+        report: How the optimizer made it, if it did; saved with the model.
 
     Example:
         >>> from gristmill.graph import GraphBuilder
@@ -72,11 +74,19 @@ class Model:
         fc     Gemm  n, 2             6   24 B  66.7%
     """
 
-    def __init__(self, graph: Graph, *, source: str | None = None, format: str | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        source: str | None = None,
+        format: str | None = None,  # noqa: A002
+        report: Report | None = None,
+    ) -> None:
         """Hold a sound graph."""
         self.graph = graph
         self.source = source
         self.format = format
+        self.report = report
 
     @property
     def inputs(self) -> tuple[ValueInfo, ...]:
@@ -131,7 +141,7 @@ class Model:
         Raises:
             OSError: The file cannot be written; an existing file is then as it was.
         """
-        save_artefact(self.graph, path)
+        save_artefact(self.graph, path, report=None if self.report is None else self.report.json())
 
     def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the model as an ONNX file, at opset 18 (later if an operator needs it), in one step.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class StepProfile:
         bound: Multiplications that the threads of the run can do, in 10^9 per second, of that type and with operands in
             registers.
         choice: Why a layer with zeros has that kernel: what each candidate took, in milliseconds.
+        weights: The constant that holds them; empty for other operators.
+        weight_bytes: What they take in memory, packed.
     """
 
     name: str
@@ -49,6 +51,8 @@ class StepProfile:
     sparsity: float = 0.0
     bound: float = 0.0
     choice: str = ""
+    weights: str = ""
+    weight_bytes: int = 0
 
     @property
     def giga_macs(self) -> float:
@@ -63,9 +67,15 @@ class StepProfile:
 
 @dataclass(frozen=True)
 class Profile:
-    """The steps of a plan in order; ``str()`` shows them as a table."""
+    """The steps of a plan in order; ``str()`` shows them as a table.
+
+    Attributes:
+        steps: The steps.
+        arena_bytes: The memory that the values between them take.
+    """
 
     steps: tuple[StepProfile, ...]
+    arena_bytes: int = 0
 
     @property
     def milliseconds(self) -> float:
@@ -121,7 +131,7 @@ def profile_plan(
         if node is not None and layers.get(name) == index and node.op in LAYERS:
             step = _with_work(step, node, compiled, isa or _core.get_isa(), cores)
         steps.append(step)
-    return Profile(tuple(steps))
+    return Profile(tuple(steps), compiled.plan.arena_bytes)
 
 
 def _layer_steps(compiled: CompiledGraph) -> dict[str, int]:
@@ -142,7 +152,8 @@ def _with_work(step: StepProfile, node: Node, compiled: CompiledGraph, isa: str,
     zeros = 1 - np.count_nonzero(weights) / weights.size
     bound = cores * _giga_macs(isa)[weights.dtype == np.float32]
     choice = str(compiled.choices.get(node.name, ""))
-    return StepProfile(step.name, step.op, step.kernel, step.shape, step.milliseconds, macs, zeros, bound, choice)
+    held = node.inputs[1], compiled.weight_bytes.get(node.name, 0)
+    return replace(step, macs=macs, sparsity=zeros, bound=bound, choice=choice, weights=held[0], weight_bytes=held[1])
 
 
 @functools.cache

@@ -20,12 +20,27 @@ import numpy.typing as npt
 from gristmill._core import __version__
 from gristmill.artefact import sparse_coding
 from gristmill.artefact.atomic_file import replace_file
-from gristmill.artefact.container import Container, pack, parse_json, starts_like_container, unpack
+from gristmill.artefact.container import (
+    Container,
+    pack,
+    parse_json,
+    read_metadata,
+    starts_like_container,
+    unpack,
+)
 from gristmill.artefact.graph_json import dump_graph, load_graph
 from gristmill.errors import GristmillError, ModelFormatError
 from gristmill.graph import Graph
 
-__all__ = ["FORMAT_VERSION", "is_artefact", "load_artefact", "pack_artefact", "save_artefact", "unpack_artefact"]
+__all__ = [
+    "FORMAT_VERSION",
+    "is_artefact",
+    "load_artefact",
+    "pack_artefact",
+    "save_artefact",
+    "stored_report",
+    "unpack_artefact",
+]
 
 Array = npt.NDArray[Any]
 
@@ -40,13 +55,13 @@ def is_artefact(head: bytes) -> bool:
     return starts_like_container(head)
 
 
-def save_artefact(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph to a file, which is replaced in one step.
+def save_artefact(graph: Graph, path: str | os.PathLike[str], report: str | None = None) -> None:
+    """Write a graph to a file, which is replaced in one step, and a text on how it was made.
 
     Raises:
         OSError: If it cannot be written; an existing file is then as it was.
     """
-    replace_file(path, pack_artefact(graph))
+    replace_file(path, pack_artefact(graph, report))
 
 
 def load_artefact(path: str | os.PathLike[str]) -> Graph:
@@ -63,7 +78,7 @@ def load_artefact(path: str | os.PathLike[str]) -> Graph:
         raise type(error)(error.reason, node=error.node, file=os.fspath(path)) from None
 
 
-def pack_artefact(graph: Graph) -> list[bytes | memoryview]:
+def pack_artefact(graph: Graph, report: str | None = None) -> list[bytes | memoryview]:
     """Return the parts of a graph's file, which are to be written one after the other."""
     tensors: dict[str, Array] = {}
 
@@ -84,7 +99,7 @@ def pack_artefact(graph: Graph) -> list[bytes | memoryview]:
         "graph": json.dumps(document, separators=(",", ":")),
         "constants": json.dumps(constants, separators=(",", ":")),
     }
-    return pack(metadata, tensors)
+    return pack(metadata if report is None else {**metadata, "report": report}, tensors)
 
 
 def unpack_artefact(data: bytes) -> Graph:
@@ -107,6 +122,11 @@ def unpack_artefact(data: bytes) -> Graph:
     entries = parse_json(container.metadata.get("constants", ""))
     constants = {name: _load_constant(name, entry, container) for name, entry in entries.items()}
     return load_graph(document, constants, container.tensors)
+
+
+def stored_report(data: bytes) -> str | None:
+    """The text on how a graph was made, of bytes that :func:`unpack_artefact` has read."""
+    return read_metadata(data).get("report")
 
 
 def _require_readable(metadata: Mapping[str, str]) -> None:

@@ -97,14 +97,24 @@ def unpack(data: bytes) -> Container:
     view = memoryview(data)
     if digest != _digest([view[: _DIGEST.start], b"0" * _DIGITS, view[_DIGEST.stop :]]):
         raise ModelFormatError("is damaged: its checksum does not match its content")
-    length = int.from_bytes(data[:8], "little")
-    if length > min(_MAX_HEADER, len(data) - 8):
-        raise ModelFormatError(f"has a header of {length} bytes, more than fits")
-    header = parse_json(data[8 : 8 + length])
+    header, length = _header(data)
     metadata = header.pop("__metadata__")
     if not all(isinstance(text, str) for text in metadata.values()):
         raise ModelFormatError("has metadata that is no text")
     return Container(metadata, _tensors(header, view[8 + length :]))
+
+
+def read_metadata(data: bytes) -> Mapping[str, str]:
+    """The metadata of bytes that :func:`unpack` has read."""
+    metadata: dict[str, str] = _header(data)[0]["__metadata__"]
+    return metadata
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    length = int.from_bytes(data[:8], "little")
+    if length > min(_MAX_HEADER, len(data) - 8):
+        raise ModelFormatError(f"has a header of {length} bytes, more than fits")
+    return parse_json(data[8 : 8 + length]), length
 
 
 def parse_json(text: bytes | str) -> dict[str, Any]:

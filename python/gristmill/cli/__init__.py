@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from gristmill import __version__
-from gristmill.cli import cpu, demo, inspect, optimize, run
+from gristmill.cli import cpu, demo, evaluate, inspect, optimize, prune, quantize, run, sensitivity
 from gristmill.errors import GristmillError
 
-_COMMANDS = (cpu, demo, inspect, optimize, run)
+_COMMANDS = (optimize, prune, quantize, sensitivity, evaluate, run, inspect, demo, cpu)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,4 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"gristmill: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     return code

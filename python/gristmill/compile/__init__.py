@@ -56,12 +56,14 @@ class CompiledGraph:
         graph: The graph after all passes; its nodes name the plan's steps.
         types: What is known of the graph's values.
         choices: The formats of layers' weights, by node.
+        weight_bytes: What the packed weights of each layer take, by node.
     """
 
     plan: _core.Plan
     graph: Graph
     types: dict[str, Known]
     choices: dict[str, Choice]
+    weight_bytes: dict[str, int]
 
 
 def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None) -> CompiledGraph:
@@ -82,7 +84,13 @@ def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | No
     drop_copies(program)
     work_in_place(program)
     program.packer.selector.finish()
-    return CompiledGraph(_emit(program, place(program)), graph, types, program.choices)
+    packed = {
+        step.name: item.nbytes
+        for step in program.steps
+        for item in step.arguments
+        if isinstance(item, (_core.PackedConv, _core.PackedLinear, _core.PackedGemm))
+    }
+    return CompiledGraph(_emit(program, place(program)), graph, types, program.choices, packed)
 
 
 def _emit(program: Program, arena: int) -> _core.Plan:

@@ -17,6 +17,7 @@ from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
 from gristmill.operators import TensorType
 from gristmill.reference import infer
+from gristmill.report import Report
 
 __all__ = ["FORMATS", "Format", "load"]
 
@@ -29,20 +30,27 @@ class Format:
         name: For messages and summaries.
         recognizes: Tells by content or suffix whether a source is of this kind.
         load: Makes a graph of it.
+        report: What it says on how the model was made, after loading.
     """
 
     name: str
     recognizes: Callable[[Source], bool]
     load: Callable[[Source], Graph]
+    report: Callable[[Source], Report | None] = lambda _source: None
 
 
 def _unpack(source: Source) -> Graph:
     return artefact.unpack_artefact(source.content)
 
 
+def _report(source: Source) -> Report | None:
+    text = artefact.stored_report(source.content)
+    return None if text is None else Report.from_json(text)
+
+
 #: In the order in which they are asked; the surest come first.
 FORMATS: list[Format] = [
-    Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack),
+    Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack, _report),
     Format("Keras HDF5", keras.is_h5, lambda source: keras.read_h5(BytesIO(source.content), source.architecture)),
     Format("Keras", keras.is_keras, lambda source: keras.read_keras(BytesIO(source.content))),
     Format("TFLite", tflite.is_tflite, lambda source: tflite.read_tflite(source.content)),
@@ -76,7 +84,7 @@ def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -
             if kind.recognizes(given):
                 graph = kind.load(given)
                 _check_shapes(graph)
-                return Model(graph, source=given.file, format=kind.name)
+                return Model(graph, source=given.file, format=kind.name, report=kind.report(given))
         known = ", ".join(kind.name for kind in FORMATS)
         what = f"{type(source).__name__} is not" if not given.content else "the content is not"
         raise ModelFormatError(f"{what} of a format that is known; known are: {known}")

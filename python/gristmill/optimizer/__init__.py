@@ -9,10 +9,13 @@ needs a training framework.
 
 from __future__ import annotations
 
-from gristmill.optimizer.api import OptimizedModel, optimize, prune, quantize, sensitivity
-from gristmill.optimizer.report import LayerReport, Report
+from gristmill.optimizer.api import optimize, prune, quantize
+from gristmill.optimizer.channels import remove_dead_channels
+from gristmill.optimizer.optimized import OptimizedModel, apply_masks
 from gristmill.optimizer.schedules import ConstantSparsity, PolynomialDecay
+from gristmill.optimizer.sensitivity import Sensitivity, sensitivity
 from gristmill.optimizer.weights_alone import QuantizedWeights, prune_weights, quantize_weights
+from gristmill.report import LayerReport, Report
 
 __all__ = [
     "ConstantSparsity",
@@ -21,10 +24,13 @@ __all__ = [
     "PolynomialDecay",
     "QuantizedWeights",
     "Report",
+    "Sensitivity",
+    "apply_masks",
     "optimize",
     "prune",
     "prune_weights",
     "quantize",
     "quantize_weights",
+    "remove_dead_channels",
     "sensitivity",
 ]

@@ -22,11 +22,12 @@ from gristmill.optimizer.metric import Problem
 from gristmill.optimizer.pruning import gather
 from gristmill.optimizer.refit import refit
 
-__all__ = ["LEVELS", "Curve", "allocate", "divergence", "measure_curves"]
+__all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "divergence", "measure_curves"]
 
 #: Sparsities at which errors are measured, and those that are handed out: fewer zeros than 30 % never pay.
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
 _GRID = np.concatenate([[0.0], np.round(np.arange(0.3, 0.991, 0.005), 3)])
+HIGHEST = float(_GRID[-1])
 _ROWS, _NOISE, _PROBED = 32, 0.05, 128
 
 Cost = Callable[[Layer, float], float]

@@ -1,55 +1,45 @@
-"""The optimizer's functions: prune, quantize, both at once, and how sensitive a model is to them."""
+"""The optimizer's functions: prune, quantize, and both at once."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.console import status
+from gristmill.console import progress
 from gristmill.errors import ArgumentError
-from gristmill.graph import Array, Graph
 from gristmill.model import Model
-from gristmill.optimizer.allocate import LEVELS, Cost
+from gristmill.optimizer.allocate import Cost
 from gristmill.optimizer.calibration import CalibrationData, make_batches
+from gristmill.optimizer.channels import drop_dead_channels
 from gristmill.optimizer.describe import describe
-from gristmill.optimizer.equalize import equalizable_pairs, equalize
 from gristmill.optimizer.layers import find_layers
 from gristmill.optimizer.masks import parse_pattern
+from gristmill.optimizer.measuring import one_sample, run_time
+from gristmill.optimizer.optimized import OptimizedModel, apply_masks
+from gristmill.optimizer.pipeline import MODES, Batches, first_samples, prepared, pruned, quantized
 from gristmill.optimizer.plan import Planner
-from gristmill.optimizer.prepare import prepare
-from gristmill.optimizer.pruning import METHODS, Fitted, prune_by_magnitude, prune_calibrated
-from gristmill.optimizer.qdq import insert_weight_qdq
-from gristmill.optimizer.quantizing import Quantization, Quantized, quantize_static
-from gristmill.optimizer.report import Report
+from gristmill.optimizer.pruning import METHODS
+from gristmill.optimizer.quantizing import Quantization
 from gristmill.optimizer.rules import select_ignored
 from gristmill.optimizer.schedules import ConstantSparsity, PolynomialDecay
-from gristmill.optimizer.search import search_sparsity
+from gristmill.optimizer.search import loss_interval, search_sparsity
+from gristmill.report import Trial
 
-__all__ = ["METHODS", "MODES", "OptimizedModel", "optimize", "prune", "quantize", "sensitivity"]
+__all__ = ["METHODS", "MODES", "optimize", "prune", "quantize"]
 
 Evaluate: TypeAlias = Callable[[Model], npt.ArrayLike]
 Sparsity: TypeAlias = float | Mapping[str, float] | ConstantSparsity | PolynomialDecay
 
-MODES = ("static", "dynamic", "weights")
 _PRUNING_SAMPLES, _RANGE_SAMPLES = 2048, 512
-
-
-class OptimizedModel(Model):
-    """A model with a report of how it was made."""
-
-    def __init__(self, graph: Graph, report: Report, original: Model) -> None:
-        """Hold a graph made from another model."""
-        super().__init__(graph, source=original.source, format=original.format)
-        self.report = report
 
 
 def prune(
     model: Model,
-    sparsity: Sparsity,
+    sparsity: Sparsity | None = None,
     *,
     pattern: str = "unstructured",
     scope: str = "global",
@@ -66,8 +56,9 @@ def prune(
     Args:
         model: Any model; never modified.
         sparsity: Share of all weights of convolutions and linear layers to drop; or a table of shares by name or
-            regular expression; or a schedule of shares, for those who train between the steps.
-        pattern: ``unstructured``, ``1x4`` (blocks of four input channels at one tap), ``N:M``, or ``channel``.
+            regular expression; or a schedule of shares, for those who train between the steps. N:M needs none.
+        pattern: ``unstructured``, ``1x4`` (blocks of four input channels at one tap), ``N:M``, or ``channel``: whole
+            output channels, which are then removed from the network.
         scope: ``global`` lets layers compete, by calibrated error, or by magnitude without data; ``layer`` drops the
             same share of each.
         method: ``magnitude``; ``refit`` (masks by contribution, then least squares); ``admm`` (masks searched for, then
@@ -75,9 +66,10 @@ def prune(
         ignore: Names or regular expressions of layers to leave alone. The first layer, depthwise and tiny layers stay
             dense unless a table names them.
         calibration: Typical inputs.
-        samples: How many of them to use at most.
+        samples: How many of them to use at most, from the start.
         cost: What saving is counted in, by layer and sparsity, instead of the number of weights.
-        on_step: Called after each step of a schedule; may return the model to go on with.
+        on_step: Called after each step with the model so far and its sparsity, to train it for example; may return the
+            model to go on with, in which what was pruned is set to zero again.
         seed: Equal seeds give equal results.
 
     Raises:
@@ -85,6 +77,26 @@ def prune(
 
     Returns:
         The pruned model in float32, with a report.
+
+    Example:
+        >>> from gristmill.graph import GraphBuilder
+        >>> rng, build = np.random.default_rng(0), GraphBuilder()
+        >>> weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((64, 32), (64, 64), (10, 64))]
+        >>> x = build.input("x", np.float32, ("n", 32))
+        >>> for i, w in enumerate(weights):
+        ...     x = build.add("Gemm", [x, build.constant(f"w{i}", w)], name=f"fc{i}", transB=1)
+        >>> model = Model(build.build([x]))
+        >>> print(prune(model, {"fc1": 0.75}).report)
+        3 layers, 45.3% zeros, 26.5 KiB -> 21.4 KiB (80.9% of the original)
+        layer  shape  zeros  type        bytes   before  why
+        -----  -----  -----  -------  --------  -------  ----------------
+        fc0    64x32   0.0%  float32     8 KiB    8 KiB  not in the table
+        fc1    64x64  75.0%  float32  10.9 KiB   16 KiB
+        fc2    10x64   0.0%  float32   2.5 KiB  2.5 KiB  not in the table
+        >>> shares = []
+        >>> made = prune(model, PolynomialDecay(0.1, 0.5, steps=3), on_step=lambda made, share: shares.append(share))
+        >>> [round(share, 3) for share in shares]
+        [0.1, 0.45, 0.5]
     """
     method = method or ("magnitude" if calibration is None else "admm")
     if method not in METHODS:
@@ -92,20 +104,21 @@ def prune(
     if calibration is None and method != "magnitude":
         raise ArgumentError(f"method {method!r} needs calibration data", node="calibration")
     batches = [] if calibration is None else make_batches(model.graph, calibration, samples)
-    steps = sparsity if isinstance(sparsity, (ConstantSparsity, PolynomialDecay)) else (sparsity,)
-    current: Model = model
-    result: OptimizedModel | None = None
+    steps = list(sparsity) if isinstance(sparsity, (ConstantSparsity, PolynomialDecay)) else [sparsity]
+    start = current = prepared(model.graph, batches)
+    kind = parse_pattern(pattern)
     for share in steps:
-        graph = _prepared(current.graph, batches)
-        planner = Planner(graph, parse_pattern(pattern), scope, ignore, batches, cost, seed)
-        changed, fitted = _pruned(graph, planner, share, method, batches, seed)
-        report = describe(graph, changed, fitted=fitted, reasons=planner.reasons)
-        result = OptimizedModel(changed, report, model)
-        current = result
-        if on_step is not None and isinstance(share, float):
-            current = on_step(result, share) or result
-    if result is None:
-        raise ArgumentError("the schedule has no steps", node="sparsity")
+        planner = Planner(current, kind, scope, ignore, batches, cost, seed)
+        current, fitted = pruned(current, planner, share, method, batches)
+        result = OptimizedModel(current, describe(start, current, fitted=fitted, reasons=planner.reasons), model)
+        reached = share if isinstance(share, float) else result.report.sparsity
+        trained = on_step(result, reached) if on_step is not None else None
+        if trained is not None:
+            current = prepared(apply_masks(trained, result.masks()).graph, batches)
+            result = OptimizedModel(current, describe(start, current, reasons=planner.reasons), model)
+    if kind.kind == "channel":
+        smaller = drop_dead_channels(current)
+        result = OptimizedModel(smaller, describe(start, smaller, fitted=fitted, reasons=planner.reasons), model)
     return result
 
 
@@ -152,8 +165,8 @@ def quantize(
         raise ArgumentError("static quantization needs calibration data", node="calibration")
     batches = [] if calibration is None else make_batches(model.graph, calibration, samples)
     how = Quantization(calibrator, percentile, symmetric, bias_correction, min_layer_sqnr)
-    graph = _prepared(model.graph, batches)
-    done = _quantized(graph, mode, batches, how, ignore, equalization)
+    graph = prepared(model.graph, batches)
+    done = quantized(graph, mode, batches, how, ignore, equalization)
     reasons = select_ignored(find_layers(graph), ignore)
     return OptimizedModel(done.graph, describe(graph, done.graph, quantized=done, reasons=reasons), model)
 
@@ -173,18 +186,22 @@ def optimize(
     samples: int = _PRUNING_SAMPLES,
     cost: Cost | None = None,
     trials: int = 7,
+    measure: bool = True,
     seed: int = 0,
 ) -> OptimizedModel:
     """Prune, refit and quantize in one go, to a sparsity or to the highest one within a budget.
 
+    Channels that nothing depends on any more are removed.
+
     Args:
         model: A float32 model; never modified.
         calibration: Typical inputs; a few hundred to a few thousand.
-        sparsity: As in :func:`prune`; 0.5 if there is no budget either.
+        sparsity: As in :func:`prune`, of a schedule the last; 0.5 if there is no budget either.
         pattern: As in :func:`prune`; ``auto`` is ``unstructured``.
         quantize: ``static``, ``dynamic``, ``weights``, or None for float32.
-        evaluate: Scores a model, higher is better: one number, or one per sample (then the loss is bounded by a paired
-            test instead of taken as it is). Used to select, so keep other data for judging the result.
+        evaluate: Scores a model, higher is better: one number, or one per sample, as :class:`gristmill.Accuracy` does
+            (then the loss is bounded by a paired test instead of taken as it is). Used to select, so keep other data
+            for judging the result.
         max_drop: How much of the score may be lost.
         holdout: Scores the result on data that it was not selected on, for the report.
         method: As in :func:`prune`.
@@ -192,10 +209,31 @@ def optimize(
         samples: How many samples to use at most.
         cost: As in :func:`prune`.
         trials: How many models a search may make.
+        measure: Run the result and the original, about a second in all, so that the report shows kernels, times and
+            memory. They never decide what the model becomes.
         seed: Equal seeds give equal results.
 
     Raises:
         ArgumentError: An argument makes no sense, or the budget cannot be kept; the message says what can be reached.
+
+    Example:
+        >>> from gristmill.graph import GraphBuilder
+        >>> rng, build = np.random.default_rng(0), GraphBuilder()
+        >>> weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((64, 32), (64, 64), (10, 64))]
+        >>> x = build.input("x", np.float32, ("n", 32))
+        >>> for i, w in enumerate(weights):
+        ...     x = build.add("Gemm", [x, build.constant(f"w{i}", w)], name=f"fc{i}", transB=1)
+        >>> model = Model(build.build([x]))
+        >>> inputs = rng.standard_normal((256, 32)).astype(np.float32)
+        >>> small = optimize(model, inputs, sparsity=0.4)
+        >>> [layer.dtype for layer in small.report.layers], round(small.report.sparsity, 1)
+        (['int8', 'int8', 'int8'], 0.4)
+        >>> small.report.whole.file_after < small.report.whole.file_before
+        True
+        >>> def score(candidate: Model) -> float:
+        ...     return 0.9 - 0.2 * candidate.report.sparsity if candidate is not model else 0.9
+        >>> optimize(model, inputs, evaluate=score, max_drop=0.1, trials=5).report.sparsity > 0.4
+        True
     """
     if quantize is not None and quantize not in MODES:
         raise ArgumentError(f"must be one of {', '.join(MODES)} or None, got {quantize!r}", node="quantize")
@@ -206,111 +244,82 @@ def optimize(
     if method not in METHODS:
         raise ArgumentError(f"must be one of {', '.join(METHODS)}, got {method!r}", node="method")
     batches = make_batches(model.graph, calibration, samples)
-    graph = _prepared(model.graph, batches)
-    planner = Planner(graph, parse_pattern("unstructured" if pattern == "auto" else pattern), "global", ignore, batches)
-    planner.cost, planner.seed = cost, seed
-
-    def attempt(share: Sparsity) -> OptimizedModel:
-        pruned, fitted = _pruned(graph, planner, _last(share), method, batches, seed)
-        done = None
-        if quantize is not None:
-            few = _first(batches, _RANGE_SAMPLES)
-            done = _quantized(pruned, quantize, few, Quantization(), ignore, "auto")
-        changed = pruned if done is None else done.graph
-        report = describe(graph, changed, fitted=fitted, quantized=done, reasons=planner.reasons)
-        return OptimizedModel(changed, report, model)
-
+    maker = _Maker(model, batches, quantize, method, pattern, ignore, cost, seed)
     if evaluate is None or max_drop is None:
-        return _judged(attempt(0.5 if sparsity is None else sparsity), model, holdout)
-    score = evaluate
-
-    def scored(share: float) -> tuple[OptimizedModel, npt.ArrayLike]:
-        made = attempt(share)
-        return made, score(made)
-
-    found = search_sparsity(scored, evaluate(model), max_drop, trials=trials)
-    report = found.outcome.report
-    notes = (*report.notes, f"{found.sparsity:.1%} is the highest sparsity tried that keeps within {max_drop:g}")
-    selected = Report(report.layers, report.settings, notes, tuple(found.trials))
-    return _judged(OptimizedModel(found.outcome.graph, selected, model), model, holdout)
-
-
-def sensitivity(
-    model: Model,
-    calibration: CalibrationData,
-    *,
-    pattern: str = "unstructured",
-    samples: int = _RANGE_SAMPLES,
-    seed: int = 0,
-) -> dict[str, dict[float, float]]:
-    """How much each layer's pruning harms the model: expected divergence of its answers by layer and sparsity.
-
-    Raises:
-        ArgumentError: An argument makes no sense.
-    """
-    batches = make_batches(model.graph, calibration, samples)
-    planner = Planner(_prepared(model.graph, batches), parse_pattern(pattern), batches=batches, seed=seed)
-    return {
-        curve.layer.name: {level: float(harm) for level, harm in zip(LEVELS, curve.harm(np.array(LEVELS)), strict=True)}
-        for curve in planner.curves()
-    }
-
-
-def _prepared(graph: Graph, batches: Iterable[Mapping[str, Array]]) -> Graph:
-    first = next(iter(batches), None)
-    return graph if first is None else prepare(graph, first)
-
-
-def _pruned(
-    graph: Graph,
-    planner: Planner,
-    share: float | Mapping[str, float],
-    method: str,
-    batches: list[dict[str, Array]],
-    seed: int,
-) -> tuple[Graph, dict[str, Fitted]]:
-    with status("deciding how much each layer can lose"):
-        targets = planner.targets(share)
-    if not targets:
-        return graph, {}
-    if method == "magnitude":
-        return prune_by_magnitude(graph, targets), {}
-    with status(f"pruning {len(targets)} layers"):
-        return prune_calibrated(graph, targets, batches, method=method, seed=seed)
-
-
-def _quantized(
-    graph: Graph,
-    mode: str,
-    batches: list[dict[str, Array]],
-    how: Quantization,
-    ignore: Collection[str],
-    equalization: str | bool,
-) -> Quantized:
-    ignored = select_ignored(find_layers(graph), ignore)
-    if equalization is True or (equalization == "auto" and equalizable_pairs(graph)):
-        graph = equalize(graph)
-    layers = [layer for layer in find_layers(graph) if layer.name not in ignored]
-    with status(f"quantizing {len(layers)} layers"):
-        if mode == "static":
-            return quantize_static(graph, batches, how, layers)
-        return Quantized(insert_weight_qdq(graph, layers, dynamic=mode == "dynamic"))
-
-
-def _judged(made: OptimizedModel, original: Model, holdout: Evaluate | None) -> OptimizedModel:
-    if holdout is None:
-        return made
-    before, after = (float(np.mean(np.asarray(holdout(item)))) for item in (original, made))
-    report = made.report
-    notes = (*report.notes, f"on data that it was not selected on: {before:.4f} -> {after:.4f}")
-    made.report = Report(report.layers, report.settings, notes, report.trials)
+        made = maker.make(maker.default() if sparsity is None else sparsity)
+    else:
+        made = _within(maker, evaluate, max_drop, trials, measure)
+    if holdout is not None:
+        made.report = replace(made.report, notes=(*made.report.notes, _judged(made, model, holdout)))
+    if measure:
+        made.measure(*one_sample(model.graph, batches[0]).values())
     return made
 
 
-def _last(share: Sparsity) -> float | Mapping[str, float]:
-    return list(share)[-1] if isinstance(share, (ConstantSparsity, PolynomialDecay)) else share
+class _Maker:
+    """Makes models of any sparsity; what is measured for that is measured once."""
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Batches,
+        mode: str | None,
+        method: str,
+        pattern: str,
+        ignore: Collection[str],
+        cost: Cost | None,
+        seed: int,
+    ) -> None:
+        self.model, self.batches = model, batches
+        self._graph = prepared(model.graph, batches)
+        self._mode, self._method, self._ignore = mode, method, ignore
+        kind = parse_pattern("unstructured" if pattern == "auto" else pattern)
+        self.planner = Planner(self._graph, kind, "global", ignore, batches, cost, seed)
+
+    def default(self) -> float | None:
+        """The sparsity if none is asked for."""
+        return None if self.planner.pattern.kind == "n:m" else 0.5
+
+    def make(self, sparsity: Sparsity | None) -> OptimizedModel:
+        """The model of a sparsity, without what is measured."""
+        share = list(sparsity)[-1] if isinstance(sparsity, (ConstantSparsity, PolynomialDecay)) else sparsity
+        graph, fitted = pruned(self._graph, self.planner, share, self._method, self.batches)
+        graph, done = drop_dead_channels(graph), None
+        if self._mode is not None:
+            few = first_samples(self.batches, _RANGE_SAMPLES)
+            done = quantized(graph, self._mode, few, Quantization(), self._ignore)
+            graph = done.graph
+        report = describe(self._graph, graph, fitted=fitted, quantized=done, reasons=self.planner.reasons)
+        return OptimizedModel(graph, report, self.model)
 
 
-def _first(batches: list[dict[str, Array]], samples: int) -> list[dict[str, Array]]:
-    size = len(next(iter(batches[0].values())))
-    return batches[: max(1, math.ceil(samples / max(size, 1)))]
+def _within(maker: _Maker, evaluate: Evaluate, max_drop: float, trials: int, measure: bool) -> OptimizedModel:
+    """The sparsest model inside a budget of lost score."""
+    feeds = one_sample(maker.model.graph, maker.batches[0])
+    facts: list[tuple[int, float | None]] = []
+
+    def attempt(share: float) -> tuple[OptimizedModel, npt.ArrayLike]:
+        begin(f"{share:.1%} sparsity")
+        made = maker.make(share)
+        facts.append((made.report.bytes_after, run_time(made.graph, feeds) if measure else None))
+        return made, evaluate(made)
+
+    before = evaluate(maker.model)
+    with progress("trial", trials) as begin:
+        found = search_sparsity(attempt, before, max_drop, high=maker.planner.most(), trials=trials)
+    made = found.outcome
+    note = f"{found.sparsity:.1%} is the highest sparsity tried that keeps within {max_drop:g}"
+    tried = [
+        Trial(one.sparsity, one.score, one.loss, one.accepted, size, ms)
+        for one, (size, ms) in zip(found.trials, facts, strict=True)
+    ]
+    score = float(np.mean(np.asarray(before, np.float64)))
+    made.report = replace(made.report, notes=(*made.report.notes, note), trials=tuple(tried), score_before=score)
+    return made
+
+
+def _judged(made: OptimizedModel, original: Model, holdout: Evaluate) -> str:
+    before, after = (np.asarray(holdout(item), np.float64) for item in (original, made))
+    mean, low, high = loss_interval(before, after)
+    text = f"on data that it was not selected on: {before.mean():.4f} -> {after.mean():.4f}"
+    return text if low == high else f"{text}, a loss of {mean:.4f} (95 % interval {low:.4f} to {high:.4f})"

@@ -11,19 +11,30 @@ import numpy.typing as npt
 
 from gristmill.errors import ArgumentError, DTypeError, ShapeError
 from gristmill.graph import Array, Graph
+from gristmill.optimizer.files import read_arrays
+from gristmill.optimizer.spill import spilled
 from gristmill.reference import check_input
 
-__all__ = ["CalibrationData", "labels_of", "make_batches"]
+__all__ = ["LABELS", "CalibrationData", "inputs_of", "labels_of", "make_batches"]
 
 Batch: TypeAlias = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 #: An array or arrays by input name, an iterable of such batches, or the path of a ``.npy`` or ``.npz`` file.
 CalibrationData: TypeAlias = Batch | Iterable[Batch] | str | os.PathLike[str]
 
+#: Names that arrays of inputs and of labels are known to have.
+_USUAL = ("x", "image", "images", "input", "inputs", "data")
+LABELS = ("y", "labels", "label", "targets")
+
 _BATCH = 64
+#: Bytes of batches that stay in memory.
+HELD_BYTES = 256 << 20
 
 
 def make_batches(graph: Graph, data: CalibrationData, samples: int) -> list[dict[str, Array]]:
-    """At most ``samples`` samples in batches that the network takes.
+    """The first ``samples`` samples, or all if there are fewer, in batches that the network takes.
+
+    Nothing more is read. Of what does not lie in memory already, such as the batches of a generator, a budget is held
+    there and the rest waits in temporary files.
 
     Raises:
         ArgumentError: There is nothing, an input is missing or unknown, or a value is NaN or infinite.
@@ -32,26 +43,33 @@ def make_batches(graph: Graph, data: CalibrationData, samples: int) -> list[dict
     """
     if samples < 1:
         raise ArgumentError(f"must be at least 1, got {samples!r}", node="samples")
+    size = _batch_size(graph)
+    fresh = not isinstance(data, (np.ndarray, Mapping))
     batches: list[dict[str, Array]] = []
-    left = samples
-    for given in _given(data):
-        feeds = _by_name(graph, given)
-        count = _samples(graph, feeds)
-        size = _batch_size(graph)
-        for start in range(0, min(count, left) // size * size, size) if size else range(0, min(count, left), _BATCH):
-            stop = min(start + (size or _BATCH), count, start + left)
-            batches.append({name: np.ascontiguousarray(value[start:stop]) for name, value in feeds.items()})
+    left, held = samples, 0
+    for given in _given(data, samples):
+        feeds = inputs_of(graph, given)
+        count = min(_samples(graph, feeds), left)
+        for start in range(0, count // size * size if size else count, size or _BATCH):
+            stop = min(start + (size or _BATCH), count)
+            batch = {name: np.ascontiguousarray(value[start:stop]) for name, value in feeds.items()}
+            _require_sound(graph, batch)
+            held += sum(value.nbytes for value in batch.values()) if fresh else 0
+            batches.append({name: spilled(value) if held > HELD_BYTES else value for name, value in batch.items()})
             left -= stop - start
-        if left <= 0:
+        if left <= 0 or (size and left < size):
             break
     if not batches:
-        raise ArgumentError("holds no samples; give a few hundred typical inputs", node="calibration")
-    for info in graph.inputs:
-        for batch in batches:
-            check_input(info, batch[info.name])
-            if batch[info.name].dtype.kind == "f" and not np.isfinite(batch[info.name]).all():
-                raise ArgumentError("holds NaN or infinities; remove those samples", node=f"calibration: {info.name}")
+        least = f"; the model takes {size} at a time" if size > 1 else ""
+        raise ArgumentError(f"holds no samples; give a few hundred typical inputs{least}", node="calibration")
     return batches
+
+
+def _require_sound(graph: Graph, batch: Mapping[str, Array]) -> None:
+    for info in graph.inputs:
+        check_input(info, batch[info.name])
+        if batch[info.name].dtype.kind == "f" and not np.isfinite(batch[info.name]).all():
+            raise ArgumentError("holds NaN or infinities; remove those samples", node=f"calibration: {info.name}")
 
 
 def labels_of(labels: npt.ArrayLike, samples: int, classes: int) -> npt.NDArray[np.int64]:
@@ -74,17 +92,27 @@ def labels_of(labels: npt.ArrayLike, samples: int, classes: int) -> npt.NDArray[
     return array.astype(np.int64)
 
 
-def _given(data: CalibrationData) -> Iterator[Batch]:
+def _given(data: CalibrationData, samples: int) -> Iterator[Batch]:
     if isinstance(data, (str, os.PathLike)):
-        loaded = np.load(data, allow_pickle=False)
-        yield loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        yield read_arrays(data, samples)
     elif isinstance(data, (np.ndarray, Mapping)):
         yield data
-    else:
+    elif isinstance(data, Iterable):
         yield from data
+    else:
+        raise ArgumentError(
+            f"expected arrays, batches of them or a file, got {type(data).__name__}", node="calibration"
+        )
 
 
-def _by_name(graph: Graph, given: object) -> dict[str, Array]:
+def inputs_of(graph: Graph, given: object) -> dict[str, Array]:
+    """The array for each input of a network, out of one array or arrays by name.
+
+    A single input is found under its own name, a usual one, or as the only array that holds no labels.
+
+    Raises:
+        ArgumentError: There is none for an input.
+    """
     names = [info.name for info in graph.inputs]
     if not isinstance(given, Mapping):
         if not isinstance(given, np.ndarray):
@@ -94,8 +122,8 @@ def _by_name(graph: Graph, given: object) -> dict[str, Array]:
             raise ArgumentError(f"give arrays by name: {', '.join(names)}", node="calibration")
         return {names[0]: given}
     if len(names) == 1 and names[0] not in given:
-        known = [name for name in ("x", "image", "images", "input", "data") if name in given]
-        single = known[:1] if known else list(given)
+        known = [name for name in _USUAL if name in given]
+        single = known[:1] if known else [name for name in given if name not in LABELS]
         if len(single) == 1:
             return {names[0]: np.asarray(given[single[0]])}
     for name in names:

@@ -8,7 +8,6 @@ calibration set.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -18,6 +17,7 @@ from gristmill import dense
 from gristmill.graph import Array, Graph, Node
 from gristmill.operators import find
 from gristmill.operators.spatial import window
+from gristmill.optimizer.spill import spilled
 
 __all__ = ["Executor", "Lockstep", "forward"]
 
@@ -167,10 +167,7 @@ class Lockstep:
         if self._bytes + value.nbytes <= LIVE_BYTES or not value.nbytes:
             self._bytes += value.nbytes
             return value
-        with tempfile.TemporaryFile(prefix="gristmill-") as file:
-            waiting = np.memmap(file, value.dtype, "w+", shape=value.shape)
-        waiting[...] = value
-        return waiting
+        return spilled(value)
 
     def _forget(self, values: dict[str, Array], name: str) -> None:
         value = values.pop(name, None)

@@ -11,7 +11,7 @@ from gristmill.graph import Array, Graph, Node
 from gristmill.optimizer.layers import find_layers
 from gristmill.optimizer.pruning import Fitted
 from gristmill.optimizer.quantizing import Quantized
-from gristmill.optimizer.report import LayerReport, Report
+from gristmill.report import LayerReport, Report
 
 __all__ = ["describe"]
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gristmill.console import progress
 from gristmill.errors import ArgumentError
 from gristmill.graph import Array, Graph
-from gristmill.optimizer.allocate import Cost, Curve, allocate, measure_curves
+from gristmill.optimizer.allocate import HIGHEST, Cost, Curve, allocate, measure_curves
+from gristmill.optimizer.channels import owners_of_channels
 from gristmill.optimizer.layers import Layer, find_layers
 from gristmill.optimizer.masks import Pattern, global_cut
 from gristmill.optimizer.pruning import Target
-from gristmill.optimizer.rules import kept_dense, per_layer, select_ignored
+from gristmill.optimizer.rules import kept_dense, per_layer, select_ignored, without_own_channels
 from gristmill.optimizer.schedules import check_sparsity
 
 __all__ = ["SCOPES", "Planner"]
@@ -45,6 +47,7 @@ class Planner:
     seed: int = 0
     reasons: dict[str, str] = field(init=False)
     _curves: list[Curve] | None = field(init=False, default=None)
+    _owners: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
@@ -53,10 +56,21 @@ class Planner:
         if not layers:
             raise ArgumentError("the model has no convolution or linear layer with constant float32 weights")
         self.reasons = kept_dense(layers) | select_ignored(layers, self.ignore)
+        self._owners = owners_of_channels(self.graph) if self.pattern.kind == "channel" else set()
+        if self.pattern.kind == "channel":
+            self.reasons = without_own_channels(layers, self._owners) | self.reasons
 
-    def targets(self, sparsity: float | Mapping[str, float]) -> dict[str, Target]:
-        """A target for each layer to prune: of an overall sparsity, or of a table by name or regular expression."""
+    def targets(self, sparsity: float | Mapping[str, float] | None) -> dict[str, Target]:
+        """A target for each layer to prune: of an overall sparsity, or of a table by name or regular expression.
+
+        Raises:
+            ArgumentError: The sparsity is out of range, cannot be reached, or is missing where the pattern has none.
+        """
         layers = find_layers(self.graph)
+        if sparsity is None:
+            if self.pattern.kind != "n:m":
+                raise ArgumentError(f"pattern {self.pattern} needs one", node="sparsity")
+            sparsity = 1.0 - self.pattern.kept / self.pattern.among
         if isinstance(sparsity, Mapping):
             ignored = select_ignored(layers, self.ignore)
             table = per_layer(layers, sparsity)
@@ -64,13 +78,27 @@ class Planner:
             shares = {name: share for name, share in table.items() if name not in ignored}
         else:
             shares = self._overall(check_sparsity(sparsity), layers)
-        return {name: Target(self.pattern, share) for name, share in shares.items() if share > 0.0}
+        return {
+            name: Target(self.pattern, share, silent=name in self._owners)
+            for name, share in shares.items()
+            if share > 0.0
+        }
+
+    def most(self) -> float:
+        """The highest overall sparsity that :meth:`targets` can share out."""
+        layers = find_layers(self.graph)
+        price = self.cost or (lambda layer, share: layer.size * (1.0 - share))
+        left = sum(price(layer, 0.0 if layer.name in self.reasons else HIGHEST) for layer in layers)
+        return max(0.0, 1.0 - left / self._total(layers))
 
     def curves(self) -> list[Curve]:
         """Error curves of the layers that may be pruned."""
         if self._curves is None:
             free = self._free(find_layers(self.graph))
-            self._curves = measure_curves(self.graph, free, self.batches, self.pattern, self.seed)
+            with progress("measuring what each layer can lose", len(free)) as begin:
+                self._curves = measure_curves(
+                    self.graph, free, self.batches, self.pattern, self.seed, lambda layer: begin(layer.name)
+                )
         return self._curves
 
     def _overall(self, sparsity: float, layers: Sequence[Layer]) -> dict[str, float]:
@@ -81,8 +109,11 @@ class Planner:
             return {layer.name: sparsity for layer in free}
         if self.batches:
             return allocate(self.curves(), self._total(layers), sparsity, self.cost)
-        needed = sparsity * sum(layer.size for layer in layers) / sum(layer.size for layer in free)
-        check_sparsity(needed, "sparsity over the layers that may be pruned")
+        reach = sum(layer.size for layer in free) / sum(layer.size for layer in layers)
+        if sparsity >= reach:
+            reason = f"{sparsity:.3g} cannot be reached: the layers that may be pruned hold {reach:.3f} of all weights"
+            raise ArgumentError(reason, node="sparsity")
+        needed = sparsity / reach
         scores = [np.abs(layer.matrix(self.graph.constants)) for layer in free]
         return {layer.name: share for layer, share in zip(free, global_cut(scores, needed), strict=True)}
 

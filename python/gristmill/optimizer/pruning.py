@@ -27,10 +27,17 @@ METHODS = ("magnitude", "refit", "admm", "obs")
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted of one layer."""
+    """What is wanted of one layer.
+
+    Attributes:
+        pattern: What stays or goes together.
+        sparsity: Share of the weights to drop.
+        silent: Channels without weights give zeros, so that they can be removed, instead of their mean.
+    """
 
     pattern: Pattern
     sparsity: float
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,13 @@ class Fitted:
 
 def prune_by_magnitude(graph: Graph, targets: Mapping[str, Target]) -> Graph:
     """Drop the weights of least magnitude; the others stay as they are."""
-    changes = []
+    changes: list[tuple[Layer, Array, Array | None]] = []
     for layer in find_layers(graph):
         if layer.name in targets:
             weights = layer.matrix(graph.constants)
             target = targets[layer.name]
-            mask = mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
-            changes.append((layer, weights * mask, None))
+            kept = weights * mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+            changes.append((layer, kept, _silenced(layer.offsets(graph.constants), kept) if target.silent else None))
     return with_constants(graph, changes)
 
 
@@ -127,8 +134,14 @@ def fit_layer(
         shifts.append(one.bias_shift(weights))
         lost += float(problem.error(scaled).sum())
         whole += float(problem.power.sum())
-    bias = layer.offsets(graph.constants) + np.concatenate(shifts)
-    return Fitted(np.concatenate(parts), bias.astype(np.float32), lost / whole if whole > 0 else 0.0)
+    matrix, bias = np.concatenate(parts), layer.offsets(graph.constants) + np.concatenate(shifts)
+    if target is not None and target.silent:
+        bias = _silenced(bias, matrix)
+    return Fitted(matrix, bias.astype(np.float32), lost / whole if whole > 0 else 0.0)
+
+
+def _silenced(bias: Array, matrix: Array) -> Array:
+    return np.where(matrix.any(axis=1), bias, np.float32(0))
 
 
 def _mask(problem: Problem, weights: Array, layer: Layer, target: Target | None, method: str) -> Mask:

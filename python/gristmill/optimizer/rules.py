@@ -9,7 +9,7 @@ from gristmill.errors import ArgumentError
 from gristmill.optimizer.layers import Layer
 from gristmill.optimizer.schedules import check_sparsity
 
-__all__ = ["kept_dense", "per_layer", "select_ignored"]
+__all__ = ["kept_dense", "per_layer", "select_ignored", "without_own_channels"]
 
 #: Layers below this many weights are not worth an index.
 _TINY = 1024
@@ -39,6 +39,12 @@ def kept_dense(layers: Sequence[Layer]) -> dict[str, str]:
         elif layer.size < _TINY:
             found[layer.name] = f"tiny: fewer than {_TINY} weights"
     return found
+
+
+def without_own_channels(layers: Sequence[Layer], owners: Collection[str]) -> dict[str, str]:
+    """The layers that cannot lose whole channels, with the reason."""
+    reason = "channels cannot be removed: they meet others in a sum, are mixed, or are what the network gives out"
+    return {layer.name: reason for layer in layers if layer.name not in owners}
 
 
 def per_layer(layers: Sequence[Layer], table: Mapping[str, float]) -> dict[str, float]:

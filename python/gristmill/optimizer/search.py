@@ -11,12 +11,22 @@ import numpy.typing as npt
 
 from gristmill.errors import ArgumentError
 
-__all__ = ["Found", "loss_bound", "search_sparsity"]
+__all__ = ["Found", "Tried", "loss_bound", "loss_interval", "search_sparsity"]
 
 Outcome = TypeVar("Outcome")
 
-#: One-sided 95 % of a normal distribution.
-_CONFIDENCE = 1.645
+#: One-sided and two-sided 95 % of a normal distribution.
+_ONE_SIDED, _TWO_SIDED = 1.645, 1.960
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One network that a search has made: its sparsity, mean score, bound of its loss, and whether that is accepted."""
+
+    sparsity: float
+    score: float
+    loss: float
+    accepted: bool
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,12 @@ class Found(Generic[Outcome]):
     Attributes:
         sparsity: Of the outcome.
         outcome: The best one inside the budget.
-        trials: Sparsity and mean score of every point evaluated.
+        trials: Every point evaluated.
     """
 
     sparsity: float
     outcome: Outcome
-    trials: list[tuple[float, float]] = field(default_factory=list)
+    trials: list[Tried] = field(default_factory=list)
 
 
 def loss_bound(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
@@ -47,14 +57,34 @@ def loss_bound(before: npt.ArrayLike, after: npt.ArrayLike) -> float:
         >>> round(loss_bound(0.92, 0.915), 4)
         0.005
     """
+    mean, error = _loss(before, after)
+    return mean + _ONE_SIDED * error
+
+
+def loss_interval(before: npt.ArrayLike, after: npt.ArrayLike) -> tuple[float, float, float]:
+    """The mean loss and its two-sided 95 % interval; of two single scores the interval is their difference alone.
+
+    Raises:
+        ArgumentError: Scores are NaN, infinite or differ in number.
+
+    Example:
+        >>> loss_interval([1, 1, 1, 0], [1, 0, 1, 0])
+        (0.25, -0.24, 0.74)
+    """
+    mean, error = _loss(before, after)
+    return mean, mean - _TWO_SIDED * error, mean + _TWO_SIDED * error
+
+
+def _loss(before: npt.ArrayLike, after: npt.ArrayLike) -> tuple[float, float]:
+    """Mean loss and its standard error, both networks judged on the same samples."""
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if first.shape != second.shape or not first.size:
         raise ArgumentError(f"gave scores of shapes {first.shape} and {second.shape}", node="evaluate")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ArgumentError("gave NaN or infinite scores", node="evaluate")
     loss = (first - second).reshape(-1)
-    margin = _CONFIDENCE * loss.std(ddof=1) / np.sqrt(loss.size) if loss.size > 1 else 0.0
-    return float(loss.mean() + margin)
+    error = loss.std(ddof=1) / np.sqrt(loss.size) if loss.size > 1 else 0.0
+    return float(loss.mean()), float(error)
 
 
 def search_sparsity(
@@ -81,24 +111,29 @@ def search_sparsity(
     """
     if not 0.0 <= max_drop < 1.0:
         raise ArgumentError(f"must be at least 0 and below 1, got {max_drop!r}", node="max_drop")
-    outcome, score = attempt(low)
-    tried = [(low, _mean(score))]
-    if (lost := loss_bound(reference, score)) > max_drop:
-        reached = f"{_mean(reference):.4f} -> {_mean(score):.4f}, at most {lost:.4f} lost"
+    if trials < 1:
+        raise ArgumentError(f"must be at least 1, got {trials!r}", node="trials")
+    tried: list[Tried] = []
+
+    def judge(share: float) -> Outcome | None:
+        outcome, score = attempt(share)
+        loss = loss_bound(reference, score)
+        tried.append(Tried(share, _mean(score), loss, loss <= max_drop))
+        return outcome if loss <= max_drop else None
+
+    best = judge(low)
+    if best is None:
+        reached = f"{_mean(reference):.4f} -> {tried[0].score:.4f}, at most {tried[0].loss:.4f} lost"
         raise ArgumentError(
-            f"{max_drop:g} cannot be promised: best reachable is {reached} at {low:.0%} sparsity", node="max_drop"
+            f"{max_drop:g} cannot be promised: best reachable is {reached} at {low:.0%} sparsity; allow more, score "
+            "more samples, or leave layers in float32 (quantize=None, ignore=...)",
+            node="max_drop",
         )
-    best = low
     for _ in range(trials - 1):
         middle = (low + high) / 2
-        given, score = attempt(middle)
-        tried.append((middle, _mean(score)))
-        if loss_bound(reference, score) <= max_drop:
-            low = best = middle
-            outcome = given
-        else:
-            high = middle
-    return Found(best, outcome, tried)
+        outcome = judge(middle)
+        low, high, best = (low, middle, best) if outcome is None else (middle, high, outcome)
+    return Found(low, best, tried)
 
 
 def _mean(score: npt.ArrayLike) -> float:
