@@ -36,7 +36,7 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
 
 def test_every_command_has_help_and_json() -> None:
     parser = build_parser()
-    for command, *rest in (["cpu"], ["demo"], ["inspect", "m"], ["run", "m"]):
+    for command, *rest in (["compare"], ["cpu"], ["demo"], ["inspect", "m"], ["run", "m"]):
         assert parser.parse_args([command, *rest, "--json"]).json
         with pytest.raises(SystemExit, match="0"):
             parser.parse_args([command, "--help"])

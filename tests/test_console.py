@@ -8,6 +8,7 @@ from gristmill.console import (
     Cell,
     Console,
     Table,
+    activity,
     format_bytes,
     format_rate,
     format_seconds,
@@ -73,6 +74,14 @@ def test_environment_turns_colour_off(monkeypatch: pytest.MonkeyPatch, variable:
     assert wants_color(Terminal())
     monkeypatch.setenv(variable, value)
     assert not wants_color(Terminal())
+
+
+def test_activity_replaces_its_text() -> None:
+    terminal = Terminal()
+    with activity(stream=terminal) as say:
+        say("one")
+        say("two")
+    assert terminal.getvalue() == "one ...\r\x1b[Ktwo ...\r\x1b[K"
 
 
 def test_status_shows_on_a_terminal_only_and_clears_itself() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gristmill import errors, kernels
 from gristmill._core import __version__
 from gristmill._environment import apply_environment
+from gristmill.comparison import Comparison, compare
 from gristmill.errors import (
     ArgumentError,
     DTypeError,
@@ -43,6 +44,7 @@ from gristmill.weights import load_weights
 __all__ = [
     "Accuracy",
     "ArgumentError",
+    "Comparison",
     "ConstantSparsity",
     "DTypeError",
     "Evaluation",
@@ -62,6 +64,7 @@ __all__ = [
     "UnsupportedOpError",
     "__version__",
     "apply_masks",
+    "compare",
     "errors",
     "evaluate",
     "from_torch",

@@ -115,19 +115,39 @@ _ASCII = str.maketrans({"×": "x", "µ": "u", "–": "-", "·": "*", "→": ">",
 
 
 @contextmanager
-def status(text: str, *, stream: TextIO | None = None) -> Iterator[None]:
-    """Show ``text`` on a terminal while the block runs."""
+def activity(*, stream: TextIO | None = None) -> Iterator[Callable[[str], None]]:
+    """Give the block a function that shows on a terminal what it is busy with, each text in the place of the last.
+
+    Example:
+        >>> with activity() as say:
+        ...     say("opening the model")
+        ...     say("timing it")
+    """
     out = stream if stream is not None else sys.stderr
     show = out.isatty()
-    if show:
-        out.write(f"{text} ...")
-        out.flush()
+    clear = ""
+
+    def say(text: str) -> None:
+        nonlocal clear
+        if show:
+            out.write(f"{clear}{text} ...")
+            out.flush()
+            clear = "\r\x1b[K"
+
     try:
-        yield
+        yield say
     finally:
         if show:
             out.write("\r\x1b[K")
             out.flush()
+
+
+@contextmanager
+def status(text: str, *, stream: TextIO | None = None) -> Iterator[None]:
+    """Show ``text`` on a terminal while the block runs."""
+    with activity(stream=stream) as say:
+        say(text)
+        yield
 
 
 _BAR = 20

@@ -40,6 +40,7 @@ class StepProfile:
         choice: Why a layer with zeros has that kernel: what each candidate took, in milliseconds.
         weights: The constant that holds them; empty for other operators.
         weight_bytes: What they take in memory, packed.
+        nbytes: The least that a layer moves: its inputs, nonzero weights and results; 0 for other operators.
     """
 
     name: str
@@ -53,6 +54,7 @@ class StepProfile:
     choice: str = ""
     weights: str = ""
     weight_bytes: int = 0
+    nbytes: int = 0
 
     @property
     def giga_macs(self) -> float:
@@ -149,11 +151,18 @@ def _with_work(step: StepProfile, node: Node, compiled: CompiledGraph, isa: str,
         return step
     outputs: Known = types[node.outputs[0]]
     macs = math.prod(outputs.shape) // max(len(weights), 1) * weights.size
-    zeros = 1 - np.count_nonzero(weights) / weights.size
-    bound = cores * _giga_macs(isa)[weights.dtype == np.float32]
-    choice = str(compiled.choices.get(node.name, ""))
-    held = node.inputs[1], compiled.weight_bytes.get(node.name, 0)
-    return replace(step, macs=macs, sparsity=zeros, bound=bound, choice=choice, weights=held[0], weight_bytes=held[1])
+    nonzeros = int(np.count_nonzero(weights))
+    moved = [types[name] for name in (*node.inputs, *node.outputs) if name and types[name] is not weights]
+    return replace(
+        step,
+        macs=macs,
+        sparsity=1 - nonzeros / weights.size,
+        bound=cores * _giga_macs(isa)[weights.dtype == np.float32],
+        choice=str(compiled.choices.get(node.name, "")),
+        weights=node.inputs[1],
+        weight_bytes=compiled.weight_bytes.get(node.name, 0),
+        nbytes=sum(math.prod(t.shape) * t.dtype.itemsize for t in moved) + nonzeros * weights.itemsize,
+    )
 
 
 @functools.cache

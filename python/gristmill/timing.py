@@ -20,7 +20,7 @@ class Timing:
     Attributes:
         best: The fastest round: what the code can do when nothing disturbs it.
         median: The round in the middle: what to expect.
-        rounds: How many rounds were timed.
+        rounds: How many calls were timed.
     """
 
     best: float
@@ -34,7 +34,12 @@ class Timing:
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], object]], *, seconds: float = 1.0, min_rounds: int = 5, max_rounds: int = 1000
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float = 1.0,
+    min_rounds: int = 5,
+    max_rounds: int = 1000,
+    turn: float = 0.0,
 ) -> dict[str, Timing]:
     """Time the candidates in turns for about ``seconds`` in all, after one call of each to warm up.
 
@@ -43,6 +48,8 @@ def interleave(
         seconds: Time to spend; ``min_rounds`` are run however long they take.
         min_rounds: Fewest rounds.
         max_rounds: Most rounds.
+        turn: How long a candidate's turn lasts at least. One that is quicker runs again and again, each call timed but
+            the first, which finds the caches full of what others used.
 
     Returns:
         The timing of each candidate, in the order given.
@@ -61,7 +68,14 @@ def interleave(
         if done >= min_rounds and clock() >= end:
             break
         for name, call in candidates.items():
-            start = clock()
-            call()
-            samples[name].append(clock() - start)
+            taken = samples[name]
+            if taken and taken[-1] < turn:
+                call()
+            turn_end = clock() + turn
+            stop = 0.0
+            while stop < turn_end:
+                start = clock()
+                call()
+                stop = clock()
+                taken.append(stop - start)
     return {name: Timing(min(taken), statistics.median(taken), len(taken)) for name, taken in samples.items()}

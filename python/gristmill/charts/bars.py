@@ -13,6 +13,7 @@ __all__ = ["Bar", "bars", "figure", "shortened"]
 WIDTH = 840
 _ROW, _THICK, _HEADING, _GAP = 27, 17, 30, 10
 _LETTER, _MOST_LABEL, _FIGURE = 7.0, 260, 150
+_MOST_REACH = 1.25
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Bar:
         value: Its length.
         text: Its figure, on its right; by default the value and the unit.
         tone: Its colour: ``own``, ``peer``, ``best``, ``loss``, or ``s0`` to ``s7`` of the palette.
-        reach: A second value beyond the first, such as the median beyond the minimum, drawn as a thin line.
+        reach: A second value beyond the first, such as the median beyond the minimum, drawn as a thin line; with an
+            arrow if it lies far beyond the longest bar.
         note: What the pointer shows above it.
     """
 
@@ -70,8 +72,9 @@ def bars(title: str, groups: Mapping[str, Sequence[Bar]] | Sequence[Bar], *, uni
     by_heading = groups if isinstance(groups, Mapping) else {"": groups}
     every = [bar for group in by_heading.values() for bar in group]
     label = min(max((len(bar.label) for bar in every), default=0) * _LETTER + 12, _MOST_LABEL)
-    scale = Scale(0.0, max([*(bar.value for bar in every), *(b.reach or 0 for b in every)], default=1) or 1.0, label,
-                  WIDTH - _FIGURE)  # fmt: skip
+    longest = max((bar.value for bar in every), default=0.0) or 1.0
+    farthest = max((bar.reach or 0.0 for bar in every), default=0.0)
+    scale = Scale(0.0, max(longest, min(farthest, _MOST_REACH * longest)), label, WIDTH - _FIGURE)
     parts: list[Html] = []
     y = 4.0
     for heading, group in by_heading.items():
@@ -99,7 +102,8 @@ def _drawn(bar: Bar, scale: Scale, y: float, unit: str) -> Html:
     ]
     if bar.reach is not None and scale(bar.reach) > end:
         reach = scale(bar.reach)
-        parts.append(element("path", class_="reach", d=f"M{end:.1f} {middle:g}H{reach:.1f}m0 -4v8"))
+        tip = "m0 -4v8" if bar.reach <= scale.high else "m-4 -4l4 4l-4 4"
+        parts.append(element("path", class_="reach", d=f"M{end:.1f} {middle:g}H{reach:.1f}{tip}"))
         end = reach
     parts.append(element("text", text, class_=f"figure {bar.tone}", x=end + 8, y=middle))
     return element("g", join(*parts))

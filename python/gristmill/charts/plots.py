@@ -110,6 +110,12 @@ class Frame:
             for point, label in zip(one.points, one.labels, strict=False):
                 self.beside(point, label, "label")
 
+    def along(self, level: Level) -> None:
+        """Write a level's text at one of its ends, above or below it, where nothing is."""
+        y = self.y(level.value)
+        ends = [(self.x.start + 8, "start"), (self.x.end - 8, "end")]
+        any(self.text(x, y + side, level.text, "label", anchor) for side in (-10, 11) for x, anchor in ends)
+
     def beside(self, point: tuple[float, float], text: str, style: str) -> None:
         """Write a text beside a point, on the first side that is free."""
         x, y = self.x(point[0]), self.y(point[1])
@@ -163,20 +169,22 @@ def plot(
     top = _TOP + (26.0 if scattered else 0.0)
     right = WIDTH - (_RIGHT_EDGE if len(scattered) == len(series) else _RIGHT_LABELS)
     points = [point for one in series for point in one.points]
+    xs = [x for x, _ in points]
     values = [y for _, y in points] + [level.value for level in levels]
     frame = Frame(
-        Scale.fit([x for x, _ in points], _LEFT, right, log=x_log),
+        Scale.fit(xs, _LEFT, right, log=x_log, exact=not scattered),
         Scale.fit(values, height - _BOTTOM, top, log=y_log, zero=not y_log),
         x_title,
         y_title,
     )
     for level in levels:
         frame.line([(frame.x.low, level.value), (frame.x.high, level.value)], "level")
-        frame.text(frame.x.end - 6, frame.y(level.value) - 9, level.text, "label", "end")
     for index, one in enumerate(series):
         if one.joined and one.points:
             frame.line(one.points, f"stroke {one.tone or f's{index}'}")
     frame.marks(series)
+    for level in levels:
+        frame.along(level)
     _end_names(frame, series)
     return figure(title, WIDTH, height, *legend(scattered, _LEFT, 12.0), join(*frame.parts))
 
@@ -193,5 +201,5 @@ def _end_names(frame: Frame, series: Sequence[Series]) -> None:
         heights[i] = min(heights[i], low)
         low = heights[i] - _LINE
     for height, (_, index, one) in zip(heights, ends, strict=True):
-        x = frame.x(one.points[-1][0]) + 10
+        x = frame.x.end + 10
         frame.parts.append(element("text", one.name, class_=f"name {one.tone or f's{index}'}", x=x, y=height))

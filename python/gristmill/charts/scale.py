@@ -22,8 +22,17 @@ class Scale:
     log: bool = False
 
     @classmethod
-    def fit(cls, values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False) -> Scale:
-        """A scale with round ends that holds all values.
+    def fit(
+        cls,
+        values: Iterable[float],
+        start: float,
+        end: float,
+        *,
+        log: bool = False,
+        zero: bool = False,
+        exact: bool = False,
+    ) -> Scale:
+        """A scale that holds all values, with round ends unless they are to be exact.
 
         Args:
             values: What has to be shown; values that are not finite, or not positive on a logarithmic scale, count not.
@@ -31,6 +40,7 @@ class Scale:
             end: The pixel of the upper end.
             log: Whether equal ratios are equally far apart.
             zero: Whether a linear scale begins at 0.
+            exact: Whether the scale ends at the outermost values, if they differ.
 
         Example:
             >>> scale = Scale.fit([3, 97], 0, 500, zero=True)
@@ -39,6 +49,8 @@ class Scale:
         """
         known = [v for v in values if math.isfinite(v) and (v > 0 or not log)] or [1.0]
         low, high = min(known), max(known)
+        if exact and low < high:
+            return cls(low, high, start, end, log)
         if log:
             return cls(_round_log(low, up=False), _round_log(high, up=True), start, end, log=True)
         low = 0.0 if zero and low > 0 else low
