@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 
 import numpy as np
@@ -10,24 +9,10 @@ import numpy as np
 from gristmill.cli.demo.story import BATCHES, Candidate, Story
 from gristmill.console import Cell, Table, format_bytes, format_seconds
 
-__all__ = ["cost_table", "fastest", "interval", "losses", "mistakes", "smallest", "speed_table", "story_document"]
+__all__ = ["cost_table", "fastest", "losses", "mistakes", "smallest", "speed_table", "story_document"]
 
-_NORMAL_95 = 1.959964
 #: A difference below this share is not called one.
 _NOTABLE = 1.03
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share, after Wilson.
-
-    Example:
-        >>> [round(bound, 4) for bound in interval(796, 800)]
-        [0.9872, 0.9981]
-    """
-    share, z2 = right / count, _NORMAL_95**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    reach = _NORMAL_95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 def fastest(story: Story, batch: int) -> Candidate:
@@ -42,7 +27,7 @@ def smallest(story: Story) -> Candidate:
 
 def mistakes(story: Story) -> list[int]:
     """The held-out images that the result gets wrong."""
-    return [int(index) for index in np.flatnonzero(~smallest(story).right)]
+    return [int(index) for index in np.flatnonzero(~smallest(story).answers.correct)]
 
 
 def gain(story: Story, candidate: Candidate, batch: int) -> float:
@@ -56,8 +41,8 @@ def cost_table(story: Story) -> Table:
     table = Table(["network", "images right", "accuracy", "95% interval", "on disk", "of dense"], title="What is kept")
     least = min(one.bytes for one in story.candidates)
     for one in story.candidates:
-        right = int(one.right.sum())
-        low, high = interval(right, count)
+        right = int(one.answers.correct.sum())
+        low, high = one.answers.interval
         size = Cell(format_bytes(one.bytes), "bold green" if one.bytes == least else "")
         share = f"{one.bytes / story.candidates[0].bytes:.0%}"
         spread = f"{low:.1%} to {high:.1%}"
@@ -98,17 +83,16 @@ def losses(story: Story) -> list[str]:
             ratio = sparse.timings[batch].best / dense.timings[batch].best
             if ratio > 1 / _NOTABLE:
                 found.append(
-                    f"{_images(batch)}: zeros gain nothing in {sparse.dtype}: {1 / ratio:.2f}× as fast as dense"
+                    f"{_images(batch)}: pruning gains nothing in {sparse.dtype}: {1 / ratio:.2f}× as fast as dense"
                 )
     return found + _changed(story) + _dense_layers(story)
 
 
 def _changed(story: Story) -> list[str]:
-    before, after = story.candidates[0].right, smallest(story).right
-    lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    if not lost and not won:
+    change = smallest(story).answers.against(story.candidates[0].answers)
+    if not change.lost and not change.won:
         return ["no held-out image changed between right and wrong"]
-    return [f"of the held-out images, {lost} went from right to wrong and {won} from wrong to right"]
+    return [f"of the held-out images, {change.lost} went from right to wrong and {change.won} from wrong to right"]
 
 
 def _dense_layers(story: Story) -> list[str]:
@@ -125,8 +109,8 @@ def story_document(story: Story) -> dict[str, object]:
             "dtype": one.dtype,
             "sparsity": one.sparsity,
             "bytes": one.bytes,
-            "right": int(one.right.sum()),
-            "interval": interval(int(one.right.sum()), count),
+            "right": int(one.answers.correct.sum()),
+            "interval": one.answers.interval,
             "seconds": {str(batch): asdict(timing) for batch, timing in one.timings.items()},
         }
         for one in story.candidates

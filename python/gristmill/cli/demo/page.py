@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import gristmill
 from gristmill import charts
 from gristmill.charts import Bar, Html, Section, Tile, element
-from gristmill.cli.demo.findings import cost_table, fastest, gain, interval, losses, mistakes, smallest, speed_table
+from gristmill.cli.demo.findings import cost_table, fastest, gain, losses, mistakes, smallest, speed_table
 from gristmill.cli.demo.story import BATCHES, Candidate, Float32, Story
 from gristmill.cli.demo.text import machine
 from gristmill.console import Table, format_bytes, format_seconds
@@ -42,10 +44,10 @@ def draw_page(story: Story) -> str:
 
 def _headline(story: Story) -> Html:
     dense, best = story.candidates[0], smallest(story)
-    count = len(story.digits.labels)
-    low, high = interval(int(best.right.sum()), count)
+    right, before = (int(one.answers.correct.sum()) for one in (best, dense))
+    low, high = best.answers.interval
     shown = [
-        Tile(f"{best.right.sum()} of {count}", "images right", f"{low:.1%} to {high:.1%}; dense {dense.right.sum()}"),
+        Tile(f"{right} of {len(best.answers.labels)}", "images right", f"{low:.1%} to {high:.1%}; before: {before}"),
         Tile(
             f"{dense.bytes / best.bytes:.1f}×", "smaller", f"{format_bytes(dense.bytes)} to {format_bytes(best.bytes)}"
         ),
@@ -126,7 +128,7 @@ def _exactness(story: Story) -> str:
 def _gallery(story: Story) -> Html:
     best = smallest(story)
     wrong = mistakes(story)[:_MANY]
-    right = [index for index in range(len(best.right)) if best.right[index]][: _MANY - len(wrong)]
+    right = [int(index) for index in np.flatnonzero(best.answers.correct)[: _MANY - len(wrong)]]
     shown = [_picture(story, best, index) for index in (*right, *wrong)]
     columns = 12
     rows = -(-len(shown) // columns)
@@ -146,7 +148,7 @@ def _picture(story: Story, candidate: Candidate, index: int) -> Html:
         for (y, x), v in ((position, image[position]) for position in ((y, x) for y in range(8) for x in range(8)))
         if v > 0
     ]
-    found, wanted = candidate.found[index], story.digits.labels[index]
+    found, wanted = candidate.answers.predicted[index], candidate.answers.labels[index]
     caption = f"{found}" if found == wanted else f"{found}, is {wanted}"
     tone = "figure best" if found == wanted else "figure loss"
     return charts.join(*squares, element("text", caption, class_=tone, x=28, y=70, text_anchor="middle"))

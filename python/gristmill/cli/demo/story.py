@@ -17,15 +17,17 @@ from gristmill.artefact import pack_artefact
 from gristmill.cli.demo.peer import Peer, find_peer
 from gristmill.console import format_bytes, status
 from gristmill.embedded import Digits, load_digits
+from gristmill.evaluation import Evaluation
 from gristmill.model import Model
-from gristmill.optimizer import OptimizedModel, Report, prune, quantize
+from gristmill.optimizer import OptimizedModel, prune, quantize, remove_dead_channels
 from gristmill.profile import Profile
+from gristmill.report import Report
 from gristmill.session import InferenceSession
 from gristmill.timing import Timing, interleave
 
 __all__ = ["BATCHES", "Candidate", "Step", "Story", "tell"]
 
-BATCHES = (1, 64)
+BATCHES = (1, 16)
 _REFIT_IMAGES, _COMPARED_IMAGES = 512, 64
 
 Float32 = npt.NDArray[np.float32]
@@ -48,10 +50,9 @@ class Candidate:
     Attributes:
         engine: ``gristmill``, or the name and version of another.
         dtype: ``float32`` or ``int8``.
-        sparsity: Share of its weights that is zero.
+        sparsity: Share of its weights that was pruned.
         bytes: Of its file.
-        found: The digits read in the held-out images.
-        right: Which of them are right.
+        answers: What it reads in the held-out images.
         timings: Seconds of a run, by batch.
     """
 
@@ -59,14 +60,13 @@ class Candidate:
     dtype: str
     sparsity: float
     bytes: int
-    found: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
+    answers: Evaluation
     timings: Mapping[int, Timing]
 
     @property
     def name(self) -> str:
         """What tables call it."""
-        form = f"{self.dtype}, {self.sparsity:.0%} zeros" if self.sparsity else f"{self.dtype}, dense"
+        form = f"{self.dtype}, {self.sparsity:.0%} pruned" if self.sparsity else f"{self.dtype}, dense"
         return form if self.is_ours else f"{self.engine} {self.dtype}"
 
     @property
@@ -121,7 +121,7 @@ class _Teller:
 
     def score(self, model: Model) -> str:
         """How many held-out images a network gets right."""
-        right = _scores(InferenceSession(model), self.digits.images).argmax(1) == self.digits.labels
+        right = _answers(partial(_scores, InferenceSession(model)), self.digits).correct
         return f"{right.sum()} of {right.size} right"
 
 
@@ -156,20 +156,10 @@ def tell(say: Callable[[Step], None], *, sparsity: float, threads: int, seconds:
         outcome.append(f"int8 results are {agree} to the last bit on {', '.join(levels)}")
     profile = InferenceSession(small, threads=threads).profile(digits.images[:1], runs=50)
     notes = (peer,) if isinstance(peer, str) else ()
-    report = _whole_report(pruned.report, small.report)
-    return Story(digits, tuple(teller.steps), tuple(candidates), report, profile, threads, levels, file, notes)
+    return Story(digits, tuple(teller.steps), tuple(candidates), small.report, profile, threads, levels, file, notes)
 
 
-def _whole_report(pruned: Report, quantized: Report) -> Report:
-    """What both steps together made of each layer."""
-    layers = [
-        replace(after, bytes_before=before.bytes_before, error=before.error, reason=before.reason or after.reason)
-        for before, after in zip(pruned.layers, quantized.layers, strict=True)
-    ]
-    return Report(tuple(layers))
-
-
-def _shrink(teller: _Teller, sparsity: float) -> tuple[OptimizedModel, OptimizedModel, OptimizedModel]:
+def _shrink(teller: _Teller, sparsity: float) -> tuple[OptimizedModel, Model, OptimizedModel]:
     """Dense int8, sparse float32 and sparse int8."""
     model, _, _, images = teller.digits
     with teller.step("load") as outcome:
@@ -181,10 +171,30 @@ def _shrink(teller: _Teller, sparsity: float) -> tuple[OptimizedModel, Optimized
     with teller.step("refit") as outcome:
         pruned = prune(model, sparsity, calibration=images, samples=_REFIT_IMAGES)
         outcome.append(f"better zeros, the rest fitted to {_REFIT_IMAGES} images: {teller.score(pruned)}")
+    with teller.step("compact") as outcome:
+        compact = remove_dead_channels(pruned)
+        channels = [_channels(each) for each in (pruned, compact)]
+        outcome.append(f"{channels[0] - channels[1]} of {channels[0]} channels are not needed: {teller.score(compact)}")
     with teller.step("quantize") as outcome:
-        small = quantize(pruned, images)
+        small = quantize(compact, images)
         outcome.append(f"weights and activations to int8: {teller.score(small)}")
-    return quantize(model, images), pruned, small
+    small.report = _joined(pruned.report, small.report)
+    return quantize(model, images), compact, small
+
+
+def _channels(model: Model) -> int:
+    """The outputs of all layers."""
+    return sum(len(value) for value in model.weights().values() if value.ndim > 1)
+
+
+def _joined(pruned: Report, quantized: Report) -> Report:
+    """What all steps together made of each layer."""
+    layers = [
+        replace(after, shape=before.shape, weights=before.weights, bytes_before=before.bytes_before,
+                error=before.error, reason=before.reason or after.reason)
+        for before, after in zip(pruned.layers, quantized.layers, strict=True)
+    ]  # fmt: skip
+    return Report(tuple(layers))
 
 
 def _measured(
@@ -206,11 +216,16 @@ def _measured(
         with status(f"timing {len(runs)} networks, batch {batch}"):
             for index, timing in interleave(calls, seconds=seconds / len(BATCHES)).items():
                 timings[int(index)][batch] = timing
-    found = [run(digits.images).argmax(1) for *_, run in runs]
     return [
-        Candidate(engine, dtype, sparsity, size, read, read == digits.labels, measured)
-        for (engine, dtype, sparsity, size, _), read, measured in zip(runs, found, timings, strict=True)
+        Candidate(engine, dtype, sparsity, size, _answers(run, digits), measured)
+        for (engine, dtype, sparsity, size, run), measured in zip(runs, timings, strict=True)
     ]
+
+
+def _answers(run: Run, digits: Digits) -> Evaluation:
+    scores = run(digits.images).astype(np.float64)
+    likely = 1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
+    return Evaluation(digits.labels, scores.argmax(axis=1), likely)
 
 
 def _levels_that_agree(model: Model, images: Float32) -> dict[str, bool]:
@@ -231,4 +246,5 @@ def _scores(session: InferenceSession, images: Float32) -> Float32:
 
 
 def _file_size(model: Model) -> int:
-    return sum(memoryview(part).nbytes for part in pack_artefact(model.graph))
+    report = None if model.report is None else model.report.json()
+    return sum(memoryview(part).nbytes for part in pack_artefact(model.graph, report))

@@ -61,15 +61,12 @@ def show_story(console: Console, story: Story) -> None:
 def _gallery(story: Story) -> list[str | Cell]:
     """Some held-out images with the digits that the result reads, its mistakes last."""
     result = smallest(story)
+    right, read, labels = result.answers.correct, result.answers.predicted, result.answers.labels
     wrong = mistakes(story)[:_SHOWN_MISTAKES]
-    _, first = np.unique(np.where(result.right, result.found, -1), return_index=True)
-    right = [int(index) for index in first if result.right[index]][: _SHOWN - len(wrong)]
-    shown = [*right, *wrong]
+    _, first = np.unique(np.where(right, labels, -1), return_index=True)
+    shown = [*[index for index in first if right[index]][: _SHOWN - len(wrong)], *wrong]
     drawn = zip(*(_drawn(story.digits.images[index, 0]) for index in shown), strict=True)
-    captions = (
-        f"{result.found[index]}" if result.right[index] else f"{result.found[index]} for {story.digits.labels[index]}"
-        for index in shown
-    )
+    captions = [f"{read[index]}" if right[index] else f"{read[index]} for {labels[index]}" for index in shown]
     title = f"What {format_bytes(result.bytes)} of {result.name}, read in images that it has never seen"
     return [
         Cell(title, "bold cyan"),
