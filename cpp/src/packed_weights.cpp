@@ -96,14 +96,14 @@ WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {
     for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
       std::int64_t sum = 0, magnitude = 0;
       for (std::size_t first = 0; first < weights.k; first += kSummedBlock) {
-        std::int32_t part = 0, magnitudes = 0;
+        std::int32_t part = 0, part_magnitude = 0;
         const std::int8_t* from = weights.data + row * weights.row_step;
         for (std::size_t k = first; k < std::min(weights.k, first + kSummedBlock); ++k) {
           part += from[k * k_step];
-          magnitudes += std::abs(int{from[k * k_step]});
+          part_magnitude += std::abs(int{from[k * k_step]});
         }
         sum += part;
-        magnitude += magnitudes;
+        magnitude += part_magnitude;
       }
       add_row(sum, magnitude);
     }
