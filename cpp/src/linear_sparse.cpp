@@ -1,7 +1,6 @@
 #include "linear_sparse.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "activation_form.h"
 #include "checked_size.h"
@@ -74,6 +73,8 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   job.last_row = call.weights.part_start(0, part + 1, passes.parts);
   job.panel = panel;
   job.lanes = passes.block_lanes(block);
+  // What is stored has room for whole lane blocks, and bytes of whole ones are stored faster.
+  if (!f32 && 2 * job.lanes > passes.lane_block) job.lanes = passes.lane_block;
   if (packed.k_blocks > 1)
     job.accumulators = scratch.sums.reserve(packed.rows * call.weights.format().sum_bytes);
   job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
@@ -125,30 +126,22 @@ void run_passes(LanePasses& passes) {
   for (; passes.first < passes.end; passes.first += passes.blocks * passes.lane_block) run_pass(passes);
 }
 
-/// Copies the rows from `first` on to where whole windows of them can be read.
-void copy_inputs(const SparseLinearCall& call, const ActivationForm& form, std::size_t first,
-                 std::size_t stride) {
+/// Lays out the rows from `first` on as windows want them.
+void lay_out_inputs(const SparseLinearCall& call, const ActivationForm& form, std::size_t first) {
   const LinearInput& input = call.input;
-  const std::size_t bytes = input.k * element_size(input.type);
-  const std::size_t stride_bytes = stride * element_size(input.type);
+  const std::size_t element = element_size(input.type), bytes = input.k * element;
+  const std::size_t stride = call.windows.input_elements() * element;
   const auto* x = static_cast<const std::uint8_t*>(input.data) + first * bytes;
-  auto* to = static_cast<std::uint8_t*>(
-      call.buffers.staged.reserve(std::max<std::size_t>((input.rows - first) * stride_bytes, 1)));
-  for (std::size_t row = first; row < input.rows; ++row, x += bytes, to += stride_bytes) {
-    if (form.flip == 0)
-      std::memcpy(to, x, bytes);
-    else
-      std::transform(x, x + bytes, to,
-                     [&](std::uint8_t v) { return static_cast<std::uint8_t>(v ^ form.flip); });
-    std::memset(to + bytes, 0, stride_bytes - bytes);
-  }
+  auto* to = static_cast<std::uint8_t*>(call.buffers.staged.reserve((input.rows - first) * stride));
+  for (std::size_t row = first; row < input.rows; ++row, x += bytes, to += stride)
+    call.windows.lay_out(x, element, form.flip, to);
 }
 
 /// Runs the rows from `first` on, a few at a time, in tasks of some groups of weights.
 void run_windows(const SparseLinearCall& call, const ActivationForm& form, std::size_t first) {
   const PackedWindows& windows = call.windows;
-  const std::size_t stride = round_up(windows.padded_columns(), 64), rows = call.input.rows - first;
-  copy_inputs(call, form, first, stride);
+  const std::size_t stride = windows.input_elements(), rows = call.input.rows - first;
+  lay_out_inputs(call, form, first);
   const bool f32 = call.weights.is_f32();
   const EpilogueF32 epilogue_f32 = f32 ? call.stage.kernel_f32(0) : EpilogueF32{};
   const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : call.stage.kernel_s8(call.buffers.folded_bias, 0);

@@ -26,10 +26,10 @@ std::vector<Out> run(const WindowFormat& format, const std::vector<W>& dense, co
   const auto packed = pack_windows(CsrMatrix<W>::from_dense(dense, shape.rows, shape.columns), format);
   GuardedBuffer<std::byte> entries(packed.entries.bytes(), edge);
   std::copy_n(static_cast<const std::byte*>(packed.entries.data()), entries.size(), entries.data());
-  const std::size_t stride = packed.padded_columns(), out_stride = shape.rows + 3;
+  const std::size_t stride = packed.input_elements(), out_stride = shape.rows + 3;
   GuardedBuffer<X> padded(shape.inputs * stride, edge);
   for (std::size_t n = 0; n < shape.inputs; ++n)
-    std::copy_n(x.data() + n * shape.columns, shape.columns, padded.data() + n * stride);
+    packed.lay_out(x.data() + n * shape.columns, sizeof(X), 0, padded.data() + n * stride);
   GuardedBuffer<Out> out((shape.inputs - 1) * out_stride + shape.rows, edge);
   const std::size_t half = packed.groups() / 2;
   for (const auto& [first, last] : {std::pair{std::size_t{0}, half}, {half, packed.groups()}})

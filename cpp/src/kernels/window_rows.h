@@ -9,7 +9,7 @@ namespace {
 /// The loop over groups and steps that all window kernels share. Form provides
 ///
 ///     Element, Weight         of x and of the weights
-///     kRows, kDepth, kWindow, kStride
+///     kRows, kDepth, kWindow, kStride, kCopies
 ///     Sum                     the sums of a group's rows, zero when value-initialized
 ///     static void add(Sum&, const Element* window, const std::uint8_t* index, const Weight* weight)
 ///     Finish(const WindowJob&)
@@ -73,13 +73,8 @@ template <class Form>
 constexpr WindowFormat window_format(bool safe_pairs, std::size_t most_inputs) {
   static_assert(WindowRows<Form>::kPlaces % sizeof(typename Form::Weight) == 0 &&
                 Form::kWindow <= kNoElement);
-  return {Form::kRows,
-          Form::kDepth,
-          Form::kWindow,
-          Form::kStride,
-          safe_pairs,
-          most_inputs,
-          WindowRows<Form>::multiply};
+  return {Form::kRows,   Form::kDepth, Form::kWindow, Form::kStride,
+          Form::kCopies, safe_pairs,   most_inputs,   WindowRows<Form>::multiply};
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct WindowsS8 {
   using Epilogue = EpilogueAvx2;
   using ManyChannels = ManyChannelsAvx2<1>;
   using Finish = FinishWindowS8<WindowsS8>;
-  static constexpr std::size_t kRows = 8, kDepth = 4, kWindow = 64, kStride = 16;
+  static constexpr std::size_t kRows = 8, kDepth = 4, kWindow = 64, kStride = 16, kCopies = 1;
 
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
 
@@ -49,7 +49,7 @@ struct WindowsF32 {
   using Weight = float;
   using Sum = __m256;
   using Finish = FinishWindowF32<F32x8>;
-  static constexpr std::size_t kRows = 8, kDepth = 1, kWindow = 16, kStride = 8;
+  static constexpr std::size_t kRows = 8, kDepth = 1, kWindow = 16, kStride = 8, kCopies = 1;
 
   [[gnu::always_inline]] static void add(Sum& sum, const Element* window, const std::uint8_t* index,
                                          const Weight* weight) {

@@ -16,7 +16,7 @@ struct WindowsF32 {
   using Weight = float;
   using Sum = __m512;
   using Finish = FinishWindowF32<F32x16>;
-  static constexpr std::size_t kRows = 16, kDepth = 1, kWindow = 32, kStride = 16;
+  static constexpr std::size_t kRows = 16, kDepth = 1, kWindow = 32, kStride = 4, kCopies = 4;
 
   [[gnu::always_inline]] static void add(Sum& sum, const Element* window, const std::uint8_t* index,
                                          const Weight* weight) {

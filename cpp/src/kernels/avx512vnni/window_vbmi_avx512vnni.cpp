@@ -20,7 +20,7 @@ struct WindowsS8 {
   using Epilogue = EpilogueAvx512;
   using ManyChannels = ManyChannelsAvx512<1>;
   using Finish = FinishWindowS8<WindowsS8>;
-  static constexpr std::size_t kRows = 16, kDepth = 4, kWindow = 128, kStride = 64;
+  static constexpr std::size_t kRows = 16, kDepth = 4, kWindow = 128, kStride = 16, kCopies = 4;
 
   static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
 
