@@ -7,8 +7,8 @@
 namespace gristmill {
 namespace {
 
-/// Panels of a tile together: sparse weights are read again for every lane block, so that a tile gains
-/// nothing from being wider than what fits beside them in the second-level cache.
+/// Panels of a tile together. They are packed one stretch after the other, and sparse weights are read again
+/// for every lane block, so that a tile gains nothing from being wide.
 constexpr std::size_t kPanelBytes = std::size_t{1} << 17;
 
 class SparseWeightKernel final : public WeightKernel {
@@ -31,7 +31,7 @@ class SparseWeightKernel final : public WeightKernel {
     return weights_.part_start(group, part, parts);
   }
 
-  void multiply(const PackedTile& tile, WorkerScratch& scratch, std::size_t first_row,
+  void multiply(const Tile& tile, WorkerScratch& scratch, std::size_t first_row,
                 std::size_t last_row) const override {
     const SparseFormat& format = weights_.format();
     const PackedSparse& packed = weights_.group(tile.group);
@@ -47,13 +47,17 @@ class SparseWeightKernel final : public WeightKernel {
     job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
     job.out_stride = positions;
     if (packed.k_blocks > 1) job.accumulators = scratch.sums.reserve(packed.rows * format.sum_bytes);
-    const std::size_t panel_bytes = panel().bytes();
     for (std::size_t lane = 0; lane < tile.lanes; lane += format.lane_block) {
       const std::size_t offset = start + lane;
-      job.panel = tile.panels + lane / format.lane_block * panel_bytes;
       job.lanes = std::min(format.lane_block, tile.lanes - lane);
       job.out = static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output());
-      format.multiply(job);
+      for (std::size_t block = 0; block < packed.k_blocks; ++block) {
+        const std::size_t first_k = block * packed.k_block;
+        job.panel = tile.panel_rows(lane, first_k, std::min(packed.k_block, packed.columns - first_k));
+        job.first_block = block;
+        job.last_block = block + 1;
+        format.multiply(job);
+      }
       if (conv_.stage.has_passes()) finish(packed, job, offset);
     }
   }

@@ -25,6 +25,7 @@ struct TiledConv {
 
   std::size_t positions() const { return conv.layout.positions(); }
   std::size_t source_rows() const { return panel.rows - panel.repeated.size(); }
+  std::size_t tile_lanes() const { return tile_blocks * panel.lane_block; }
 };
 
 /// Tasks that the rows of a tile are split into: as many as it takes to give every thread two.
@@ -120,7 +121,7 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   }
   const LaneRun& last = job.runs[job.run_count - 1];
   const std::size_t end = last.source + last.count;
-  const std::size_t source_k = tiled.source_rows(), rows = job.rows;
+  const std::size_t rows = job.rows, source_k = std::min(rows, tiled.source_rows());
   const auto slack = [&](std::size_t row) { return limit - (job.row_offset[row] + end); };
   job.readable_slack = slack(source_k - 1);
   if (job.readable_slack >= kAmple) {
@@ -142,40 +143,62 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   pack(tiled, job, panel + ample * tiled.panel.lane_block * tiled.panel.element());
 }
 
-PackedTile tile_of(const TiledConv& tiled, const WorkerScratch& scratch, std::size_t index) {
-  const std::size_t plane = index / tiled.tiles, most = tiled.tile_blocks * tiled.panel.lane_block;
-  const std::size_t first = index % tiled.tiles * most;
-  return {scratch.panel.data<std::byte>(), tiled.first_image + plane / tiled.groups, plane % tiled.groups,
-          first, std::min(most, tiled.positions() - first)};
-}
+/// A tile that is packed into its worker's scratch.
+class ScratchTile final : public Tile {
+ public:
+  ScratchTile(const TiledConv& tiled, WorkerScratch& scratch, std::size_t index)
+      : Tile(tiled.first_image + index / tiled.tiles / tiled.groups, index / tiled.tiles % tiled.groups,
+             index % tiled.tiles * tiled.tile_lanes(),
+             std::min(tiled.tile_lanes(), tiled.positions() - index % tiled.tiles * tiled.tile_lanes())),
+        tiled_(tiled),
+        scratch_(scratch),
+        index_(index) {}
 
-void pack_tile(const TiledConv& tiled, WorkerScratch& scratch, const PackedTile& tile) {
-  const ConvCall& conv = tiled.conv;
-  const std::size_t plane = conv.layout.plane_elements();
-  const std::size_t image = tiled.staged ? tile.image - tiled.first_image : tile.image;
-  const std::size_t start = (image * conv.input.channels + tile.group * tiled.group_channels) * plane;
-  const auto* source =
-      static_cast<const std::byte*>(tiled.staged ? conv.buffers.staged.data() : conv.input.data);
-  const std::size_t limit = conv.input_elements() + conv.input.readable_slack - (tiled.staged ? 0 : start);
-  PackJob job{
-      source + start * conv.element(), conv.buffers.row_offset.data(), tiled.panel.rows, nullptr, 0, 0,
-      tiled.panel.activations.flip};
-  auto* panel = scratch.panel.data<std::byte>();
-  const std::size_t lane_block = tiled.panel.lane_block;
-  for (std::size_t first = 0; first < tile.lanes; first += lane_block, panel += tiled.block_bytes) {
-    find_runs(conv.layout, tile.first + first, std::min(lane_block, tile.lanes - first), scratch.runs);
-    job.runs = scratch.runs.data();
-    job.run_count = scratch.runs.size();
-    pack_block(tiled, job, limit, panel);
+  const std::byte* panels() const override {
+    const std::size_t lane_block = tiled_.panel.lane_block, blocks = ceil_div(lanes, lane_block);
+    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.tile_blocks * tiled_.block_bytes));
+    for (std::size_t b = 0; b < blocks && scratch_.packed_tile != index_; ++b)
+      pack(b * lane_block, 0, tiled_.panel.rows, panel + b * tiled_.block_bytes);
+    scratch_.packed_tile = index_;
+    return panel;
   }
-}
+
+  const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const override {
+    scratch_.packed_tile = WorkerScratch::kNone;
+    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.panel.bytes_of(rows)));
+    pack(lane, first_k, rows, panel);
+    return panel;
+  }
+
+ private:
+  void pack(std::size_t lane, std::size_t first_k, std::size_t rows, std::byte* panel) const {
+    const ConvCall& conv = tiled_.conv;
+    const std::size_t plane = conv.layout.plane_elements(), lane_block = tiled_.panel.lane_block;
+    const std::size_t channel = group * tiled_.group_channels;
+    const std::size_t start =
+        ((tiled_.staged ? image - tiled_.first_image : image) * conv.input.channels + channel) * plane;
+    const auto* source =
+        static_cast<const std::byte*>(tiled_.staged ? conv.buffers.staged.data() : conv.input.data);
+    const std::size_t limit = conv.input_elements() + conv.input.readable_slack - (tiled_.staged ? 0 : start);
+    find_runs(conv.layout, first + lane, std::min(lane_block, lanes - lane), scratch_.runs);
+    const PackJob job{source + start * conv.element(),
+                      conv.buffers.row_offset.data() + first_k / tiled_.panel.plane_channels(),
+                      rows,
+                      scratch_.runs.data(),
+                      scratch_.runs.size(),
+                      0,
+                      tiled_.panel.activations.flip};
+    pack_block(tiled_, job, limit, panel);
+  }
+
+  const TiledConv& tiled_;
+  WorkerScratch& scratch_;
+  const std::size_t index_;
+};
 
 void run_task(const TiledConv& tiled, WorkerScratch& scratch, std::size_t task) {
-  const std::size_t index = task / tiled.row_parts, part = task % tiled.row_parts;
-  scratch.panel.reserve(tiled.tile_blocks * tiled.block_bytes);
-  const PackedTile tile = tile_of(tiled, scratch, index);
-  if (scratch.packed_tile != index) pack_tile(tiled, scratch, tile);
-  scratch.packed_tile = index;
+  const ScratchTile tile(tiled, scratch, task / tiled.row_parts);
+  const std::size_t part = task % tiled.row_parts;
   tiled.kernel.multiply(tile, scratch, tiled.kernel.part_start(tile.group, part, tiled.row_parts),
                         tiled.kernel.part_start(tile.group, part + 1, tiled.row_parts));
 }

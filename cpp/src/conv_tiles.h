@@ -9,10 +9,10 @@
 /// A convolution as tiles: packer x weight kernel x epilogue.
 ///
 /// The driver cuts the output positions of every image and group into tiles of whole lane blocks, stages
-/// images where that is needed, packs each tile into one panel for each lane block, and hands the tile to a
-/// *weight kernel*, which multiplies it by all rows of the group's weights and stores finished outputs. What
-/// a panel looks like is the weight kernel's choice; dense and sparse weights are two weight kernels. A task
-/// is a tile, or some rows of it where tiles are few.
+/// images where that is needed, and hands each tile to a *weight kernel*, which has it packed into one panel
+/// for each lane block, or one stretch of a panel at a time, multiplies that by all rows of the group's
+/// weights and stores finished outputs. What a panel looks like is the weight kernel's choice; dense and
+/// sparse weights are two weight kernels. A task is a tile, or some rows of it where tiles are few.
 namespace gristmill {
 
 /// The panels that a weight kernel reads.
@@ -27,15 +27,27 @@ struct PanelForm {
 
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }
-  std::size_t bytes() const {  ///< of one lane block's panel
-    return lane_block * element() * (kind == PanelKind::quads ? (rows + 3) / 4 * 4 : rows);
+  std::size_t bytes_of(std::size_t some_rows) const {
+    return lane_block * element() * (kind == PanelKind::quads ? (some_rows + 3) / 4 * 4 : some_rows);
   }
+  std::size_t bytes() const { return bytes_of(rows); }  ///< of one lane block's panel
 };
 
-/// A packed tile: positions first .. first + lanes of one image and group.
-struct PackedTile {
-  const std::byte* panels;  ///< one after the other, PanelForm::bytes() each
+/// A tile: positions first .. first + lanes of one image and group.
+class Tile {
+ public:
   std::size_t image, group, first, lanes;
+
+  /// All its panels, one after the other, PanelForm::bytes() each.
+  virtual const std::byte* panels() const = 0;
+  /// Rows first_k .. first_k + rows of the panel that begins at that lane, which repeats none of its rows.
+  /// Both are multiples of 4, or the rows end the panel. They last until the next call.
+  virtual const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const = 0;
+
+ protected:
+  Tile(std::size_t of_image, std::size_t of_group, std::size_t first_position, std::size_t positions)
+      : image(of_image), group(of_group), first(first_position), lanes(positions) {}
+  ~Tile() = default;
 };
 
 class WeightKernel {
@@ -50,7 +62,7 @@ class WeightKernel {
   /// The first row of one of `parts` parts of about equal work; the number of rows for part == parts.
   virtual std::size_t part_start(std::size_t group, std::size_t part, std::size_t parts) const = 0;
   /// Multiplies rows first_row .. last_row of the tile's group by the tile and stores finished outputs.
-  virtual void multiply(const PackedTile& tile, WorkerScratch& scratch, std::size_t first_row,
+  virtual void multiply(const Tile& tile, WorkerScratch& scratch, std::size_t first_row,
                         std::size_t last_row) const = 0;
 
  protected:

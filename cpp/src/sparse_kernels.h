@@ -45,16 +45,19 @@ struct SparseSingle {
   float weight;
 };
 
-/// One call runs the executed rows first_row..last_row of the weights over one panel of one lane block.
+/// One call runs the executed rows first_row..last_row of the weights over one panel of one lane block, or
+/// over those of its K blocks that the panel holds: what is left off at the end of a block is taken up by the
+/// call with the next one.
 struct SparseJob {
   const void* entries;
   const std::uint32_t* entry_start;  ///< [k_blocks][rows + 1]: where the entries of each executed row begin
   const std::uint32_t* row_order;    ///< [k_blocks][rows]: the output channel of each executed row
   std::size_t rows, k_blocks;
-  std::size_t k_block;              ///< panel rows per K block
-  std::size_t first_row, last_row;  ///< executed rows, whole chunks
-  const void* panel;
-  std::size_t lanes;       ///< valid lanes; the panel has the format's full lane block
+  std::size_t k_block;                  ///< panel rows per K block
+  std::size_t first_block, last_block;  ///< the K blocks to run
+  std::size_t first_row, last_row;      ///< executed rows, whole chunks
+  const void* panel;                    ///< of the first block on
+  std::size_t lanes;                    ///< valid lanes; the panel has the format's full lane block
   void* accumulators;      ///< scratch [channels][sum_bytes], aligned to 64; unused when k_blocks is 1
   const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
   void* out;               ///< element (channel 0, lane 0)

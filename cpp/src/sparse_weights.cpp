@@ -36,6 +36,7 @@ SparseJob sparse_job(const PackedSparse& packed) {
   job.rows = packed.rows;
   job.k_blocks = packed.k_blocks;
   job.k_block = packed.k_block;
+  job.last_block = packed.k_blocks;
   return job;
 }
 

@@ -11,11 +11,13 @@
 ///     Vector              s32 accumulators and bytes alike, kWidth of the former; load, store, add
 ///     broadcast           four s8 in every dword
 ///     multiply_add        sum + x · w in groups of four bytes
+///     kBlockSets          sets of sums that keep multiply_add from waiting for itself
 ///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
 ///     in_order            puts the four sums of Quads into the order of lanes
+///     packed_in_order     puts the bytes into that order which sums in it become when they are packed
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
-///     Half                the level of half the width, for lane blocks that are not half full, or void
-///     Simd                the level's f32 vectors
+///     Half, Few           kHasHalf: the levels of half the width and of 128 bits, for lane blocks that fill
+///     no more Simd                the level's f32 vectors
 ///
 /// A lane block is kLaneBlock lanes, four vectors; of the last one of a row of pixels, no more vectors are
 /// computed than it fills.
@@ -37,30 +39,80 @@ class FinishS8 {
 
   /// Stores sums in the order that unpacking leaves them in.
   [[gnu::always_inline]] void store_unpacked(const Vector (&sum)[4], std::size_t channel) const {
-    const typename Level::OneChannel of(channels_, channel);
+    if (whole_bytes_)
+      return store_bytes(packed(sum, typename Level::OneChannel(channels_, channel)), channel);
     Vector sums[4];
-    if (whole_bytes_) {
-      unroll<4>([&](auto i) GRISTMILL_INLINE { sums[i] = Level::add(sum[i], of.bias(i)); });
-      Level::store(static_cast<std::uint8_t*>(job_.out) + channel * job_.out_stride,
-                   bytes_(sums, of.scale(0)));
-    } else {
-      Level::in_order(sum, sums);
-      store(sums, channel);
-    }
+    Level::in_order(sum, sums);
+    store(sums, channel);
   }
 
   template <int vectors>
   [[gnu::always_inline]] void store(const Vector (&sum)[vectors], std::size_t channel) const {
+    if constexpr (vectors == 4) {
+      if (whole_bytes_) {
+        const typename Level::OneChannel of(channels_, channel);
+        return store_bytes(Level::packed_in_order(packed(sum, of)), channel);
+      }
+    }
     epilogue_.template store<vectors>(sum, typename Level::OneChannel(channels_, channel), job_.out,
                                       channel * job_.out_stride, job_.lanes);
   }
 
  private:
+  [[gnu::always_inline]] Vector packed(const Vector (&sum)[4], const typename Level::OneChannel& of) const {
+    Vector sums[4];
+    unroll<4>([&](auto i) GRISTMILL_INLINE { sums[i] = Level::add(sum[i], of.bias(i)); });
+    return bytes_(sums, of.scale(0));
+  }
+  [[gnu::always_inline]] void store_bytes(Vector bytes, std::size_t channel) const {
+    Level::store(static_cast<std::uint8_t*>(job_.out) + channel * job_.out_stride, bytes);
+  }
+
   const SparseJob& job_;
   const EpilogueS8& channels_;
   const typename Level::Epilogue epilogue_;
   const typename Level::Bytes bytes_;
   const bool whole_bytes_;
+};
+
+/// The first four lanes of Quads, or the first sixteen: one 128-bit part, whose sums are in order. Level
+/// names `Wide`, the level whose epilogue it uses, and `widen`.
+template <class Level, int vectors>
+struct FewQuads {
+  using Entry = SparseQuad;
+  using Element = std::uint8_t;
+  static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
+  static constexpr int kSets = vectors == 1 ? 2 : 1;
+
+  struct Sum {
+    typename Level::Vector sum[vectors];
+
+    [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
+      typename Level::Vector x[4];
+      unroll<4>([&](auto i) GRISTMILL_INLINE { x[i] = Level::load(panel + kOffsetUnit * quad.offset[i]); });
+      const auto low01 = Level::low8(x[0], x[1]), low23 = Level::low8(x[2], x[3]);
+      const auto w = Level::broadcast(quad.weight);
+      sum[0] = Level::multiply_add(sum[0], Level::low16(low01, low23), w);
+      if constexpr (vectors == 4) {
+        const auto high01 = Level::high8(x[0], x[1]), high23 = Level::high8(x[2], x[3]);
+        sum[1] = Level::multiply_add(sum[1], Level::high16(low01, low23), w);
+        sum[2] = Level::multiply_add(sum[2], Level::low16(high01, high23), w);
+        sum[3] = Level::multiply_add(sum[3], Level::high16(high01, high23), w);
+      }
+    }
+    [[gnu::always_inline]] void add(const Sum& other) { sum[0] = Level::add(sum[0], other.sum[0]); }
+  };
+
+  struct Finish : FinishS8<typename Level::Wide> {
+    using FinishS8<typename Level::Wide>::FinishS8;
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      typename Level::Wide::Vector wide[(vectors + 1) / 2];
+      unroll<(vectors + 1) / 2>([&](auto i) GRISTMILL_INLINE {
+        wide[i] = Level::widen(of.sum[2 * i], of.sum[vectors == 1 ? 0 : 2 * i + 1]);
+      });
+      FinishS8<typename Level::Wide>::store(wide, channel);
+    }
+  };
 };
 
 /// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
@@ -71,11 +123,11 @@ struct Quads {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
+  static constexpr int kSets = 1;
 
   struct Sum {
     typename Level::Vector sum[4];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
       const auto x0 = Level::load(panel + kOffsetUnit * quad.offset[0]),
                  x1 = Level::load(panel + kOffsetUnit * quad.offset[1]);
@@ -100,6 +152,9 @@ struct Quads {
 
   static void multiply(const SparseJob& job) {
     if constexpr (Level::kHasHalf) {
+      using Few = typename Level::Few;
+      if (job.lanes <= Few::kWidth) return SparseRows<FewQuads<Few, 1>>::multiply(job);
+      if (job.lanes <= 4 * Few::kWidth) return SparseRows<FewQuads<Few, 4>>::multiply(job);
       if (job.lanes <= kLaneBlock / 2) return SparseRows<Quads<typename Level::Half>>::multiply(job);
     }
     SparseRows<Quads>::multiply(job);
@@ -122,17 +177,20 @@ struct Blocks {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
+  static constexpr int kSets = Level::kBlockSets;
 
   struct Sum {
     typename Level::Vector sum[vectors];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const auto w = Level::broadcast(block.weight);
       const std::uint8_t* from = panel + kOffsetUnit * block.offset;
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         sum[i] = Level::multiply_add(sum[i], Level::load(from + 4 * Level::kWidth * i), w);
       });
+    }
+    [[gnu::always_inline]] void add(const Sum& other) {
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE { sum[i] = Level::add(sum[i], other.sum[i]); });
     }
   };
 
@@ -148,8 +206,7 @@ struct Blocks {
   }
 };
 
-/// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight: four
-/// vectors of lanes, twice.
+/// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight.
 template <class Level, int vectors = 4>
 struct Singles {
   using Simd = typename Level::Simd;
@@ -158,17 +215,20 @@ struct Singles {
   using Element = float;
   static constexpr std::size_t kLaneBlock = 4 * Simd::kWidth;
   static constexpr std::size_t kBlockRows = Level::kFloatRows;
+  static constexpr int kSets = 2;
 
   struct Sum {
-    Vector sum[2][vectors];
+    Vector sum[vectors];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseSingle& single, const float* panel) {
       const Vector w = Simd::broadcast(&single.weight);
       const float* row = panel + single.offset;
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
-        sum[set][i] = Simd::fma(w, Simd::load(row + Simd::kWidth * i), sum[set][i]);
+        sum[i] = Simd::fma(w, Simd::load(row + Simd::kWidth * i), sum[i]);
       });
+    }
+    [[gnu::always_inline]] void add(const Sum& other) {
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE { sum[i] = Simd::add(sum[i], other.sum[i]); });
     }
   };
 
@@ -183,7 +243,7 @@ struct Singles {
       float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
       std::size_t left = job_.lanes;
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
-        const Vector sum = Simd::add(Simd::add(of.sum[0][i], of.sum[1][i]), bias);
+        const Vector sum = Simd::add(of.sum[i], bias);
         const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
         const Vector value = Simd::clamp(sum, low, high);
         here == Simd::kWidth ? Simd::store(out, value) : Simd::store_first(out, value, here);

@@ -9,11 +9,12 @@ namespace {
 ///
 ///     Entry, Element          what a weight stream and a panel are made of
 ///     kLaneBlock, kBlockRows  lane block, and panel rows per K block
-///     Sum                     the accumulators of one row over one lane block, zero when value-initialized
-///         template <int set> void add(const Entry&, const Element* panel)
-///                             entries come in pairs, the first with set 0 and the second with set 1: a
-///                             format whose additions would wait for each other keeps two sets of
-///                             accumulators
+///     kSets                   1, or 2 for a format whose additions would wait for each other: two sets of
+///                             accumulators then take entries in turns
+///     Sum                     one set of the accumulators of one row over one lane block, zero when
+///                             value-initialized
+///         void add(const Entry&, const Element* panel)
+///         void add(const Sum&)            where there are two
 ///     Finish                  what is constant over the rows of a job: the epilogue
 ///         Finish(const SparseJob&)
 ///         void store(const Sum&, std::size_t channel) const
@@ -26,7 +27,7 @@ struct SparseRows {
   using Element = typename Format::Element;
 
   static void multiply(const SparseJob& job) {
-    for (std::size_t block = 0; block < job.k_blocks; ++block) {
+    for (std::size_t block = job.first_block; block < job.last_block; ++block) {
       const bool first = block == 0, last = block + 1 == job.k_blocks;
       if (first && last) {
         multiply_block<true, true>(job, block);
@@ -44,24 +45,27 @@ struct SparseRows {
   template <bool first, bool last>
   static void multiply_block(const SparseJob& job, std::size_t block) {
     const auto* entries = static_cast<const Entry*>(job.entries);
-    const auto* panel = static_cast<const Element*>(job.panel) + block * job.k_block * Format::kLaneBlock;
+    const auto* panel =
+        static_cast<const Element*>(job.panel) + (block - job.first_block) * job.k_block * Format::kLaneBlock;
     const std::uint32_t* start = job.entry_start + block * (job.rows + 1);
     const std::uint32_t* order = job.row_order + block * job.rows;
     auto* waiting = static_cast<Sum*>(job.accumulators);
     const typename Format::Finish finish(job);
     for (std::size_t row = job.first_row; row < job.last_row; ++row) {
-      Sum sum = first ? Sum{} : waiting[order[row]];
+      Sum sum[Format::kSets] = {};
+      if (!first) sum[0] = waiting[order[row]];
       const Entry* const end = entries + start[row + 1];
       const Entry* entry = entries + start[row];
       for (; end - entry >= 2; entry += 2) {
-        sum.template add<0>(entry[0], panel);
-        sum.template add<1>(entry[1], panel);
+        sum[0].add(entry[0], panel);
+        sum[Format::kSets - 1].add(entry[1], panel);
       }
-      if (entry != end) sum.template add<0>(entry[0], panel);
+      if (entry != end) sum[0].add(entry[0], panel);
+      if constexpr (Format::kSets == 2) sum[0].add(sum[1]);
       if (last) {
-        finish.store(sum, order[row]);
+        finish.store(sum[0], order[row]);
       } else {
-        waiting[order[row]] = sum;
+        waiting[order[row]] = sum[0];
       }
     }
   }

@@ -19,6 +19,7 @@ struct Avx2 {
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
   static constexpr bool kHasHalf = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 192;
+  static constexpr int kBlockSets = 1;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -44,6 +45,9 @@ struct Avx2 {
     lanes[1] = _mm256_permute2x128_si256(sum[2], sum[3], 0x20);
     lanes[2] = _mm256_permute2x128_si256(sum[0], sum[1], 0x31);
     lanes[3] = _mm256_permute2x128_si256(sum[2], sum[3], 0x31);
+  }
+  static Vector packed_in_order(Vector bytes) {
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
 };
 

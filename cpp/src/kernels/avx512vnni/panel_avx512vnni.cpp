@@ -169,16 +169,22 @@ void pack_planar_u8(const PackJob& job, std::size_t lanes, std::uint8_t* panel) 
   });
 }
 
+/// In strips of rows, so that what one group has brought into the first-level cache is there for the others.
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
-  for (std::size_t lane = 0; lane < lanes; lane += 16) {
-    const Group group(job, lane, 16);
-    with_gather(group, [&](const auto gather) {
-      const auto* base = static_cast<const float*>(job.base);
-      const std::size_t *offset = job.row_offset, *end = offset + job.rows;
-      const auto used = static_cast<__mmask16>(bits(0, lanes - lane < 16 ? lanes - lane : 16));
-      for (float* out = panel + lane; offset != end; ++offset, out += lanes)
-        _mm512_mask_storeu_ps(out, used, gather(base + *offset));
-    });
+  constexpr std::size_t kStrip = 32;
+  const Group groups[] = {{job, 0, 16}, {job, 16, 16}, {job, 32, 16}, {job, 48, 16}};
+  const auto* base = static_cast<const float*>(job.base);
+  for (std::size_t first = 0; first < job.rows; first += kStrip) {
+    const std::size_t *offset = job.row_offset + first,
+                      *end = offset + (job.rows - first < kStrip ? job.rows - first : kStrip);
+    for (std::size_t lane = 0; lane < lanes; lane += 16) {
+      with_gather(groups[lane / 16], [&](const auto gather) {
+        const auto used = static_cast<__mmask16>(bits(0, lanes - lane < 16 ? lanes - lane : 16));
+        float* out = panel + first * lanes + lane;
+        for (const std::size_t* row = offset; row != end; ++row, out += lanes)
+          _mm512_mask_storeu_ps(out, used, gather(base + *row));
+      });
+    }
   }
 }
 

@@ -42,6 +42,32 @@ struct Avx512Half {
     lanes[2] = _mm256_permute2x128_si256(sum[0], sum[1], 0x31);
     lanes[3] = _mm256_permute2x128_si256(sum[2], sum[3], 0x31);
   }
+  static Vector packed_in_order(Vector bytes) {
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+};
+
+/// A quarter of a lane block of Avx512.
+struct Avx512Few {
+  using Vector = __m128i;
+  using Wide = Avx512Half;
+  static constexpr std::size_t kWidth = 4, kLaneBlock = 64;
+
+  static Vector load(const std::uint8_t* from) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  }
+  static Vector broadcast(const std::int8_t (&weight)[4]) {
+    std::int32_t all;
+    __builtin_memcpy(&all, weight, 4);
+    return _mm_set1_epi32(all);
+  }
+  static Vector add(Vector a, Vector b) { return _mm_add_epi32(a, b); }
+  static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm_dpbusd_epi32(sum, x, w); }
+  static Vector low8(Vector a, Vector b) { return _mm_unpacklo_epi8(a, b); }
+  static Vector high8(Vector a, Vector b) { return _mm_unpackhi_epi8(a, b); }
+  static Vector low16(Vector a, Vector b) { return _mm_unpacklo_epi16(a, b); }
+  static Vector high16(Vector a, Vector b) { return _mm_unpackhi_epi16(a, b); }
+  static __m256i widen(Vector a, Vector b) { return _mm256_set_m128i(b, a); }
 };
 
 struct Avx512 {
@@ -51,9 +77,11 @@ struct Avx512 {
   using Bytes = UnpackedBytesAvx512;
   using Simd = F32x16;
   using Half = Avx512Half;
+  using Few = Avx512Few;
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
   static constexpr bool kHasHalf = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
+  static constexpr int kBlockSets = 2;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static void store(std::uint8_t* to, Vector v) { _mm512_storeu_si512(to, v); }
@@ -78,6 +106,10 @@ struct Avx512 {
     lanes[1] = _mm512_shuffle_i32x4(low01, low23, 0xDD);
     lanes[2] = _mm512_shuffle_i32x4(high01, high23, 0x88);
     lanes[3] = _mm512_shuffle_i32x4(high01, high23, 0xDD);
+  }
+  static Vector packed_in_order(Vector bytes) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_maskz_permutexvar_epi32(0xFFFF, order, bytes);
   }
 };
 

@@ -23,11 +23,11 @@ struct Quads {
   using Entry = SparseQuad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = kSparseLanes, kBlockRows = kSparseRows;
+  static constexpr int kSets = 1;
 
   struct Sum {
     int32x4_t sum[8];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
       const int16x4_t weights = vget_low_s16(load_weights(quad.weight));
       unroll<4>([&](auto i) GRISTMILL_INLINE {
@@ -59,11 +59,11 @@ struct Blocks {
   using Entry = SparseBlock;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = kSparseLanes, kBlockRows = kSparseRows;
+  static constexpr int kSets = 1;
 
   struct Sum {
     int32x4_t sum[16];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const int16x8_t weights = load_weights(block.weight);
       unroll<8>([&](auto v) GRISTMILL_INLINE {
@@ -88,11 +88,11 @@ struct Singles {
   using Entry = SparseSingle;
   using Element = float;
   static constexpr std::size_t kLaneBlock = kSparseLanes, kBlockRows = kSparseRows / 4;
+  static constexpr int kSets = 1;
 
   struct Sum {
     float32x4_t sum[8];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseSingle& single, const float* panel) {
       const float32x4_t weight = vdupq_n_f32(single.weight);
       unroll<8>([&](auto v) GRISTMILL_INLINE {

@@ -17,11 +17,11 @@ struct Quads {
   using Entry = SparseQuad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = kSparseLanes, kBlockRows = kSparseRows;
+  static constexpr int kSets = 1;
 
   struct Sum {
     int32x4_t sum[8];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
       const int8x16_t weights = load_weights(quad.weight);
       unroll<2>([&](auto v) GRISTMILL_INLINE {
@@ -54,11 +54,11 @@ struct Blocks {
   using Entry = SparseBlock;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = kSparseLanes, kBlockRows = kSparseRows;
+  static constexpr int kSets = 1;
 
   struct Sum {
     int32x4_t sum[8];
 
-    template <int set>
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       const int8x16_t weights = load_weights(block.weight);
       unroll<8>([&](auto v) GRISTMILL_INLINE {

@@ -39,9 +39,9 @@ struct Quads {
   using Element = std::uint8_t;
   using Finish = FinishS8;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
+  static constexpr int kSets = 1;
 
   struct Sum : Sums<std::int32_t> {
-    template <int set>
     void add(const SparseQuad& quad, const std::uint8_t* panel) {
       for (std::size_t i = 0; i < 4; ++i)
         for (std::size_t l = 0; l < kLanes; ++l)
@@ -55,9 +55,9 @@ struct Blocks {
   using Element = std::uint8_t;
   using Finish = FinishS8;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
+  static constexpr int kSets = 1;
 
   struct Sum : Sums<std::int32_t> {
-    template <int set>
     void add(const SparseBlock& block, const std::uint8_t* panel) {
       for (std::size_t l = 0; l < kLanes; ++l)
         for (std::size_t i = 0; i < 4; ++i)
@@ -71,9 +71,9 @@ struct Singles {
   using Element = float;
   using Finish = FinishF32;
   static constexpr std::size_t kLaneBlock = kLanes, kBlockRows = kRows;
+  static constexpr int kSets = 1;
 
   struct Sum : Sums<float> {
-    template <int set>
     void add(const SparseSingle& single, const float* panel) {
       for (std::size_t l = 0; l < kLanes; ++l) lane[l] += panel[single.offset + l] * single.weight;
     }
