@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 import gristmill as gm
 from gristmill.cli import demo, main
-from gristmill.cli.demo import findings, page, peer, story
+from gristmill.cli.demo import findings, page, story
 from gristmill.cli.demo.story import Candidate, Story
+from gristmill.comparison.engines import ENGINES, Opened
 from gristmill.embedded import load_digits
 from gristmill.evaluation import Evaluation
 from gristmill.timing import Timing
@@ -128,11 +130,33 @@ def test_folder_that_cannot_be_written_is_one_line(
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
-def test_missing_peer_is_one_line(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_peer_is_one_line(missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    said = peer.find_peer()
-    assert isinstance(said, str)
-    assert said.startswith(f"{missing} is not installed")
+    digits = load_digits()
+    forms = [story.Form("float32", 0.0, digits.model)]
+    found, notes = story._measured(digits, forms, tmp_path, 1, 0.01)
+    assert [one.engine for one in found] == ["gristmill"]
+    assert any(note.startswith(f"{missing} is not installed") for note in notes)
+
+
+def test_peer_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+
+    def fail(*_: object) -> Opened:
+        raise RuntimeError("no such\ninstruction")
+
+    broken = replace(ENGINES["onnxruntime"], open=fail)
+    monkeypatch.setattr(story, "installed", lambda _: True)
+    monkeypatch.setattr(story, "ENGINES", {**ENGINES, "onnxruntime": broken})
+    digits = load_digits()
+    said = story._peers(digits, [story.Form("float32", 0.0, digits.model)], tmp_path, 1)
+    assert said == ([], ["onnxruntime does not run here: RuntimeError: no such"])
+
+
+def test_no_temporary_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(gm.ArgumentError, match="TMPDIR"), story._temporary_folder():
+        pass
 
 
 @pytest.mark.parametrize("sparsity", ["1.5", "-1", "nan"])

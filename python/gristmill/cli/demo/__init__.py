@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         show_story(console, story)
         if page is not None:
             console.print(Cell(f"Report: {page.absolute()}", "bold"))
-            console.print(f"Try:    gristmill run {story.file} --batch 16 --profile")
+            console.print(f"Next:   gristmill run {story.file} --batch 16 --profile")
+            console.print("        gristmill compare MODEL --html FILE, with a model of yours")
         else:
             console.print(Cell(problem, "yellow"))
     return 0 if all(story.levels.values()) else 1

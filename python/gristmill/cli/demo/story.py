@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gristmill import kernels
-from gristmill.artefact import pack_artefact
-from gristmill.cli.demo.peer import Peer, find_peer
-from gristmill.console import format_bytes, status
+from gristmill.comparison.engines import ENGINES, Opened, installed
+from gristmill.console import activity, format_bytes, status
 from gristmill.embedded import Digits, load_digits
+from gristmill.errors import ArgumentError
 from gristmill.evaluation import Evaluation
 from gristmill.model import Model
 from gristmill.optimizer import OptimizedModel, prune, quantize, remove_dead_channels
@@ -29,9 +29,10 @@ __all__ = ["BATCHES", "Candidate", "Step", "Story", "tell"]
 
 BATCHES = (1, 16)
 _REFIT_IMAGES, _COMPARED_IMAGES = 512, 64
+_TURN = 0.01
+_PEER = "onnxruntime"
 
 Float32 = npt.NDArray[np.float32]
-Run = Callable[[Float32], Float32]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,22 @@ class Story:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The network in one form; see :class:`Candidate`."""
+
+    dtype: str
+    sparsity: float
+    model: Model
+
+    def save(self, folder: Path, suffix: str) -> Path:
+        """The file, written if it is not there yet."""
+        path = folder / f"{self.dtype}-{self.sparsity:g}{suffix}"
+        if not path.exists():
+            (self.model.save if suffix == ".grist" else self.model.export_onnx)(path)
+        return path
+
+
 @dataclass
 class _Teller:
     """Keeps the steps, and says each one when it is done."""
@@ -121,7 +138,7 @@ class _Teller:
 
     def score(self, model: Model) -> str:
         """How many held-out images a network gets right."""
-        right = _answers(partial(_scores, InferenceSession(model)), self.digits).correct
+        right = _answers(_scores(InferenceSession(model), self.digits.images), self.digits).correct
         return f"{right.sum()} of {right.size} right"
 
 
@@ -137,26 +154,37 @@ def tell(say: Callable[[Step], None], *, sparsity: float, threads: int, seconds:
     """
     digits = load_digits()
     teller = _Teller(digits, say)
-    dense, pruned, small = _shrink(teller, sparsity)
-    forms = {("float32", 0.0): digits.model, ("int8", 0.0): dense,
-             ("float32", sparsity): pruned, ("int8", sparsity): small}  # fmt: skip
-    with teller.step("save") as outcome:
-        if file is not None:
-            small.save(file)
-        sizes = [format_bytes(_file_size(model)) for model in (digits.model, small)]
-        outcome.append(f"{file or 'nowhere, as asked'}: {sizes[1]} instead of {sizes[0]}")
-    peer = find_peer()
-    with teller.step("run") as outcome:
-        candidates = _measured(digits, forms, peer, threads, seconds)
-        engines = " and ".join(dict.fromkeys(candidate.engine for candidate in candidates))
-        outcome.append(f"{len(candidates)} networks in turns, on {engines}")
+    dense, compact, small = _shrink(teller, sparsity)
+    forms = [Form("float32", 0.0, digits.model), Form("int8", 0.0, dense),
+             Form("float32", sparsity, compact), Form("int8", sparsity, small)]  # fmt: skip
+    with _temporary_folder() as folder:
+        with teller.step("save") as outcome:
+            files = [form.save(folder, ".grist") for form in forms]
+            if file is not None:
+                small.save(file)
+            before, after = (format_bytes(path.stat().st_size) for path in (files[0], files[-1]))
+            outcome.append(f"{file or 'to a temporary folder'}: {after} instead of {before}")
+        with teller.step("run") as outcome:
+            candidates, notes = _measured(digits, forms, folder, threads, seconds)
+            engines = " and ".join(dict.fromkeys(candidate.engine for candidate in candidates))
+            outcome.append(f"{len(candidates)} networks in turns, on {engines}")
     with teller.step("compare") as outcome:
         levels = _levels_that_agree(small, digits.images[:_COMPARED_IMAGES])
         agree = "the same" if all(levels.values()) else "DIFFERENT"
         outcome.append(f"int8 results are {agree} to the last bit on {', '.join(levels)}")
     profile = InferenceSession(small, threads=threads).profile(digits.images[:1], runs=50)
-    notes = (peer,) if isinstance(peer, str) else ()
-    return Story(digits, tuple(teller.steps), tuple(candidates), small.report, profile, threads, levels, file, notes)
+    steps = tuple(teller.steps)
+    return Story(digits, steps, tuple(candidates), small.report, profile, threads, levels, file, tuple(notes))
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise ArgumentError("no folder for temporary files can be written; TMPDIR names another") from error
+    with folder as name:
+        yield Path(name)
 
 
 def _shrink(teller: _Teller, sparsity: float) -> tuple[OptimizedModel, Model, OptimizedModel]:
@@ -197,35 +225,53 @@ def _joined(pruned: Report, quantized: Report) -> Report:
     return Report(tuple(layers))
 
 
+def _peers(digits: Digits, forms: Sequence[Form], folder: Path, threads: int) -> tuple[list[Form], list[str]]:
+    """The forms that another engine runs too, or what it would take."""
+    missing = [name for name in (_PEER, "onnx") if not installed(name)]
+    if missing:
+        return [], [f"{name} is not installed: pip install {name} to compare with {_PEER}" for name in missing]
+    dense = [form for form in forms if not form.sparsity]
+    engine, feeds = ENGINES[_PEER], {"image": digits.images[:1]}
+    try:
+        for form in dense:
+            engine.open(str(form.save(folder, engine.suffix)), threads, feeds)
+    except Exception as error:
+        return [], [f"{_PEER} does not run here: {type(error).__name__}: {str(error).partition(chr(10))[0]}"]
+    return dense, []
+
+
 def _measured(
-    digits: Digits, forms: Mapping[tuple[str, float], Model], peer: Peer | str, threads: int, seconds: float
-) -> list[Candidate]:
-    """Every form on gristmill and the dense ones on the peer: accuracy, and times in turns."""
-    runs: list[tuple[str, str, float, int, Run]] = []
-    for (dtype, sparsity), model in forms.items():
-        session = InferenceSession(model, threads=threads)
-        runs.append(("gristmill", dtype, sparsity, _file_size(model), partial(_scores, session)))
-    if isinstance(peer, Peer):
-        for (dtype, sparsity), model in forms.items():
-            if not sparsity:
-                runs.append((peer.name, dtype, sparsity, *peer.run(model.graph, threads)))
-    timings: list[dict[int, Timing]] = [{} for _ in runs]
-    for batch in BATCHES:
-        images = digits.images[:batch]
-        calls = {str(index): partial(run, images) for index, (*_, run) in enumerate(runs)}
-        with status(f"timing {len(runs)} networks, batch {batch}"):
-            for index, timing in interleave(calls, seconds=seconds / len(BATCHES)).items():
+    digits: Digits, forms: Sequence[Form], folder: Path, threads: int, seconds: float
+) -> tuple[list[Candidate], list[str]]:
+    """Every form on gristmill and the dense ones on the peer: accuracy, and times in turns; and what was missing."""
+    theirs, notes = _peers(digits, forms, folder, threads)
+    contenders = [*(("gristmill", form) for form in forms), *((_PEER, form) for form in theirs)]
+    opened: list[Opened] = []
+    timings: list[dict[int, Timing]] = [{} for _ in contenders]
+    with activity() as say:
+        for batch in BATCHES:
+            feeds = {"image": digits.images[:batch]}
+            say(f"timing {len(contenders)} networks, batch {batch}")
+            opened = [
+                ENGINES[engine].open(str(form.save(folder, ENGINES[engine].suffix)), threads, feeds)
+                for engine, form in contenders
+            ]
+            calls = {str(index): each.run for index, each in enumerate(opened)}
+            for index, timing in interleave(calls, seconds=seconds / len(BATCHES), turn=_TURN).items():
                 timings[int(index)][batch] = timing
-    return [
-        Candidate(engine, dtype, sparsity, size, _answers(run, digits), measured)
-        for (engine, dtype, sparsity, size, run), measured in zip(runs, timings, strict=True)
-    ]
+    found = []
+    for (engine, form), each, measured in zip(contenders, opened, timings, strict=True):
+        size = form.save(folder, ENGINES[engine].suffix).stat().st_size
+        answers = _answers(each.outputs({"image": digits.images})[0], digits)
+        version = "" if engine == "gristmill" else f" {ENGINES[engine].version}"
+        found.append(Candidate(f"{engine}{version}", form.dtype, form.sparsity, size, answers, measured))
+    return found, notes
 
 
-def _answers(run: Run, digits: Digits) -> Evaluation:
-    scores = run(digits.images).astype(np.float64)
-    likely = 1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
-    return Evaluation(digits.labels, scores.argmax(axis=1), likely)
+def _answers(scores: Float32, digits: Digits) -> Evaluation:
+    wide = scores.astype(np.float64)
+    likely = 1 / np.exp(wide - wide.max(axis=1, keepdims=True)).sum(axis=1)
+    return Evaluation(digits.labels, wide.argmax(axis=1), likely)
 
 
 def _levels_that_agree(model: Model, images: Float32) -> dict[str, bool]:
@@ -243,8 +289,3 @@ def _levels_that_agree(model: Model, images: Float32) -> dict[str, bool]:
 
 def _scores(session: InferenceSession, images: Float32) -> Float32:
     return session.run(None, {"image": images})[0]
-
-
-def _file_size(model: Model) -> int:
-    report = None if model.report is None else model.report.json()
-    return sum(memoryview(part).nbytes for part in pack_artefact(model.graph, report))
