@@ -166,6 +166,23 @@ def test_constants_that_nodes_share_are_not_cut_for_all() -> None:
     assert _shapes(small, "a", "c", "shared") == [(7, 3, 1, 1), (8, 7, 1, 1), (8,)]
 
 
+def test_blocks_of_four_stay_side_by_side() -> None:
+    def build(b: GraphBuilder, x: str, w: Weights) -> str:
+        y = b.add("Conv", [x, w("a", 16, 3, 1, 1)], name="a")
+        return b.add("Conv", [y, w("c", 8, 16, 3, 3)], pads=(1, 1, 1, 1), name="c")
+
+    graph = _chain(build)
+    blocks = np.random.default_rng(1).random((8, 4, 1, 3, 3)) < 0.5
+    blocks[:, 2] = False
+    blocked = graph.constants["c"] * np.repeat(blocks, 4, axis=2).reshape(8, 16, 3, 3)
+    dead = _with(graph, c=blocked, a=_without(graph.constants["a"], [1, 2]))
+    small = drop_dead_channels(dead)
+    _assert_same(dead, small)
+    assert _shapes(small, "a", "c") == [(12, 3, 1, 1), (8, 12, 3, 3)]
+    single = _with(dead, c=graph.constants["c"] * (np.random.default_rng(2).random((8, 16, 3, 3)) < 0.5))
+    assert drop_dead_channels(single).constants["a"].shape[0] == 14
+
+
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_pruned_channels_are_really_gone(calibrated: bool) -> None:
     model, x = gm.Model(conv_net(depthwise=False)), images(128)

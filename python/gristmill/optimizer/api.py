@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -16,8 +16,9 @@ from gristmill.optimizer.allocate import Cost
 from gristmill.optimizer.calibration import CalibrationData, make_batches
 from gristmill.optimizer.channels import drop_dead_channels
 from gristmill.optimizer.describe import describe
-from gristmill.optimizer.layers import find_layers
-from gristmill.optimizer.masks import parse_pattern
+from gristmill.optimizer.kernel_times import KernelTimes, measure_kernel_times, stored_weights
+from gristmill.optimizer.layers import Layer, find_layers
+from gristmill.optimizer.masks import Pattern, parse_pattern
 from gristmill.optimizer.measuring import one_sample, run_time
 from gristmill.optimizer.optimized import OptimizedModel, apply_masks
 from gristmill.optimizer.pipeline import MODES, Batches, first_samples, prepared, pruned, quantized
@@ -34,7 +35,7 @@ __all__ = ["METHODS", "MODES", "optimize", "prune", "quantize"]
 Evaluate: TypeAlias = Callable[[Model], npt.ArrayLike]
 Sparsity: TypeAlias = float | Mapping[str, float] | ConstantSparsity | PolynomialDecay
 
-_PRUNING_SAMPLES, _RANGE_SAMPLES = 2048, 512
+_PRUNING_SAMPLES, _RANGE_SAMPLES, _TIMED_SAMPLES = 2048, 512, 16
 
 
 def prune(
@@ -197,7 +198,9 @@ def optimize(
         model: A float32 model; never modified.
         calibration: Typical inputs; a few hundred to a few thousand.
         sparsity: As in :func:`prune`, of a schedule the last; 0.5 if there is no budget either.
-        pattern: As in :func:`prune`; ``auto`` is ``unstructured``.
+        pattern: As in :func:`prune`; or ``auto``: for each layer unstructured, 1x4 or dense, the fastest mix by
+            measured kernel times whose expected harm is at most a tenth above the least. A ``cost`` of your own makes
+            it ``unstructured``.
         quantize: ``static``, ``dynamic``, ``weights``, or None for float32.
         evaluate: Scores a model, higher is better: one number, or one per sample, as :class:`gristmill.Accuracy` does
             (then the loss is bounded by a paired test instead of taken as it is). Used to select, so keep other data
@@ -211,7 +214,8 @@ def optimize(
         trials: How many models a search may make.
         measure: Run the result and the original, about a second in all, so that the report shows kernels, times and
             memory. They never decide what the model becomes.
-        seed: Equal seeds give equal results.
+        seed: Equal seeds give equal results; with ``auto`` for equal kernel times, which are kept on disk once they
+            are measured.
 
     Raises:
         ArgumentError: An argument makes no sense, or the budget cannot be kept; the message says what can be reached.
@@ -246,7 +250,9 @@ def optimize(
     batches = make_batches(model.graph, calibration, samples)
     maker = _Maker(model, batches, quantize, method, pattern, ignore, cost, seed)
     if evaluate is None or max_drop is None:
-        made = maker.make(maker.default() if sparsity is None else sparsity)
+        made = maker.make(0.5 if sparsity is None and not maker.has_own_sparsity else sparsity)
+    elif maker.has_own_sparsity:
+        raise ArgumentError(f"{pattern} has a sparsity of its own, so there is nothing to search", node="max_drop")
     else:
         made = _within(maker, evaluate, max_drop, trials, measure)
     if holdout is not None:
@@ -273,12 +279,12 @@ class _Maker:
         self.model, self.batches = model, batches
         self._graph = prepared(model.graph, batches)
         self._mode, self._method, self._ignore = mode, method, ignore
-        kind = parse_pattern("unstructured" if pattern == "auto" else pattern)
-        self.planner = Planner(self._graph, kind, "global", ignore, batches, cost, seed)
-
-    def default(self) -> float | None:
-        """The sparsity if none is asked for."""
-        return None if self.planner.pattern.kind == "n:m" else 0.5
+        auto = pattern == "auto" and cost is None
+        kind = None if auto else parse_pattern("unstructured" if pattern == "auto" else pattern)
+        self.planner = Planner(self._graph, kind, "global", ignore, batches, cost, seed, timer=self._time)
+        if mode not in {"static", "dynamic"}:
+            self.planner.patterns = self.planner.patterns[:1]
+        self.has_own_sparsity = kind is not None and kind.kind == "n:m"
 
     def make(self, sparsity: Sparsity | None) -> OptimizedModel:
         """The model of a sparsity, without what is measured."""
@@ -289,8 +295,20 @@ class _Maker:
             few = first_samples(self.batches, _RANGE_SAMPLES)
             done = quantized(graph, self._mode, few, Quantization(), self._ignore)
             graph = done.graph
-        report = describe(self._graph, graph, fitted=fitted, quantized=done, reasons=self.planner.reasons)
+        reasons = self.planner.decided | self.planner.reasons
+        report = describe(self._graph, graph, fitted=fitted, quantized=done, reasons=reasons)
         return OptimizedModel(graph, report, self.model)
+
+    def _time(self, layers: Sequence[Layer], patterns: Sequence[Pattern]) -> KernelTimes:
+        """The kernel times of the network that will come out, for one sample at a time."""
+        graph = self._graph
+        if self._mode is not None:
+            few = first_samples(self.batches, _TIMED_SAMPLES)
+            graph = quantized(
+                graph, self._mode, few, Quantization("minmax", min_layer_sqnr=-np.inf), self._ignore, False
+            ).graph
+        feeds = one_sample(self.model.graph, self.batches[0])
+        return measure_kernel_times(graph, stored_weights(graph, layers), layers, feeds, patterns)
 
 
 def _within(maker: _Maker, evaluate: Evaluate, max_drop: float, trials: int, measure: bool) -> OptimizedModel:

@@ -43,6 +43,9 @@ _ELEMENTWISE = frozenset(
 #: Operators that keep channels apart; a constant survives the first, only a zero the second.
 _PICKING = frozenset({"GlobalMaxPool", "MaxPool"})
 _AVERAGING = frozenset({"AveragePool", "GlobalAveragePool"})
+#: Of blocks of four where rows and channels are not all zero: the part that is taken at most, and the part of the
+#: weights in those that is not zero at least.
+_BLOCKED = 0.9
 _FLATTENING = frozenset({"Flatten", "Reshape", "Squeeze"})
 
 
@@ -235,6 +238,8 @@ class _Survey:
             known = self._constant[layer.source]
             gone = (known == 0) | ~_columns(layer, self._graph, space.channels).any(axis=(0, 2))
             dead &= gone | (np.isfinite(known) & (not _is_padded(layer)))
+        if any(_is_blocked(layer, self._graph) for layer in space.readers):
+            dead = _whole_blocks(dead)
         if dead.all():
             dead[0] = False
         return ~dead
@@ -304,6 +309,29 @@ class _Cutter:
 def _columns(layer: Layer, graph: Graph, channels: int) -> Array:
     """The weights as (rows, channels, weights of a channel)."""
     return layer.matrix(graph.constants).reshape(layer.rows, channels, -1)
+
+
+def _is_blocked(layer: Layer, graph: Graph) -> bool:
+    """Whether the layer's zeros come in blocks of four input channels, which have to stay side by side."""
+    taps = layer.columns // layer.shape[1]
+    blocks = _grouped(layer.matrix(graph.constants).reshape(layer.rows, layer.shape[1], taps) != 0, 1)
+    taken = np.asarray(blocks.any(axis=2))
+    rows, channels = (np.flatnonzero(taken.any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    alive = taken[np.ix_(rows, channels)]
+    return bool(alive.size and alive.mean() < _BLOCKED and blocks.sum() > _BLOCKED * 4 * taken.sum())
+
+
+def _whole_blocks(dead: Array) -> Array:
+    """The channels whose whole block of four is dead."""
+    return np.repeat(_grouped(dead, 0, fill=True).all(axis=1), 4)[: dead.size]
+
+
+def _grouped(flags: Array, axis: int, *, fill: bool = False) -> Array:
+    """An axis split into fours, the last filled up."""
+    missing = -flags.shape[axis] % 4
+    width = [(0, missing if index == axis else 0) for index in range(flags.ndim)]
+    shape = (*flags.shape[:axis], -1, 4, *flags.shape[axis + 1 :])
+    return np.pad(flags, width, constant_values=fill).reshape(shape)
 
 
 def _is_padded(layer: Layer) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gristmill.graph import Array, Graph, Node
 
-__all__ = ["Layer", "find_layers", "with_constants"]
+__all__ = ["Layer", "find_layers", "owner_of", "with_constants"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,19 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
         fits = not bias or graph.constants[bias].size in {1, shape[0]}
         return Layer(node, shape, transposed=flipped) if fits else None
     return None
+
+
+def owner_of(constant: str, layers: Iterable[Layer]) -> str:
+    """The name of the layer whose weights a constant of a compiled network holds, or an empty name.
+
+    Passes append to the name of what they change.
+    """
+    owners = [
+        (len(layer.weight), layer.name)
+        for layer in layers
+        if constant == layer.weight or constant.startswith(f"{layer.weight}.")
+    ]
+    return max(owners, default=(0, ""))[1]
 
 
 def with_constants(graph: Graph, changes: Iterable[tuple[Layer, Array, Array | None]]) -> Graph:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gristmill.artefact import pack_artefact
 from gristmill.console import status
 from gristmill.graph import Array, Graph
 from gristmill.kernels import get_isa, get_num_threads
-from gristmill.optimizer.layers import find_layers
+from gristmill.optimizer.layers import find_layers, owner_of
 from gristmill.optimizer.prepare import prepare
-from gristmill.profile import Profile, StepProfile
+from gristmill.profile import StepProfile
 from gristmill.report import LayerReport, Report, Whole
 from gristmill.session import InferenceSession
 from gristmill.timing import interleave
@@ -34,8 +34,8 @@ def measure(report: Report, before: Graph, after: Graph, feeds: Mapping[str, Arr
         runs = {name: _runner(session, feeds) for name, session in sessions.items()}
         timings = interleave(runs, seconds=seconds)
         profiles = {name: session.profile(*feeds.values()) for name, session in sessions.items()}
-    weights = {layer.name: layer.weight for layer in find_layers(prepare(before, feeds))}
-    found = {name: _by_weights(profile, list(weights.values())) for name, profile in profiles.items()}
+    layers = find_layers(prepare(before, feeds))
+    steps = [{owner_of(step.weights, layers): step for step in profile.steps} for profile in profiles.values()]
     memory = [profile.arena_bytes + sum(step.weight_bytes for step in profile.steps) for profile in profiles.values()]
     whole = Whole(
         inputs=", ".join(f"{name}: {x.dtype.name}[{', '.join(map(str, x.shape))}]" for name, x in feeds.items()),
@@ -48,10 +48,8 @@ def measure(report: Report, before: Graph, after: Graph, feeds: Mapping[str, Arr
         memory_before=memory[0],
         memory_after=memory[1],
     )
-    layers = [
-        _measured(row, *(steps.get(weights.get(row.name, "")) for steps in found.values())) for row in report.layers
-    ]
-    return replace(report, layers=tuple(layers), whole=whole)
+    rows = tuple(_measured(row, steps[0].get(row.name), steps[1].get(row.name)) for row in report.layers)
+    return replace(report, layers=rows, whole=whole)
 
 
 def run_time(graph: Graph, feeds: Mapping[str, Array], seconds: float = 0.1) -> float:
@@ -72,16 +70,6 @@ def one_sample(graph: Graph, batch: Mapping[str, Array]) -> dict[str, Array]:
 
 def _runner(session: InferenceSession, feeds: Mapping[str, Array]) -> Callable[[], list[Array]]:
     return lambda: session.run(None, feeds)
-
-
-def _by_weights(profile: Profile, names: Sequence[str]) -> dict[str, StepProfile]:
-    """The step that runs each layer: passes append to the name of its weights."""
-    found = {}
-    for step in profile.steps:
-        owners = [name for name in names if step.weights == name or step.weights.startswith(f"{name}.")]
-        if owners:
-            found[max(owners, key=len)] = step
-    return found
 
 
 def _measured(row: LayerReport, before: StepProfile | None, after: StepProfile | None) -> LayerReport:
