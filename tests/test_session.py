@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from graphs import Network, random_feeds
 from gristmill import reference
 from gristmill.artefact import save_artefact
 from gristmill.graph import Graph
+from gristmill.session import KEPT_PLANS
 
 Array = npt.NDArray[Any]
 
@@ -189,3 +194,77 @@ def test_profile_names_every_step() -> None:
     assert "Relu_0" in str(profile)
     with pytest.raises(gm.ArgumentError, match="expected 1 inputs, got 0"):
         session.profile()
+
+
+LONG_RUN = """
+import numpy as np
+import gristmill as gm
+from gristmill.graph import GraphBuilder
+
+builder = GraphBuilder()
+y = builder.input("x", np.float32, (1, 64, 96, 96))
+weights = builder.constant("w", np.zeros((64, 64, 3, 3), np.float32))
+for _ in range(200):
+    y = builder.add("Conv", [y, weights], pads=(1, 1, 1, 1))
+session = gm.InferenceSession(builder.build([y]), threads=1, isa="scalar")
+print("ready", flush=True)
+try:
+    for _ in range(100):
+        session(np.zeros((1, 64, 96, 96), np.float32))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a child")
+def test_an_interrupt_ends_a_long_run() -> None:
+    command = [sys.executable, "-c", LONG_RUN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert (output, errors, process.returncode) == ("interrupted\n", "", 0)
+    assert time.monotonic() - sent < 30
+
+
+def test_initializers_that_are_inputs_too_are_constants(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    kinds = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in ("x", "w", "y")]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        kinds[:2],
+        kinds[2:],
+        [numpy_helper.from_array(np.array([1, 2], np.float32), "w")],
+    )
+    session = gm.InferenceSession(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert [info.name for info in session.get_inputs()] == ["x"]
+    np.testing.assert_array_equal(session(np.ones(2, np.float32)), [2, 3])
+
+
+def test_scalars_and_empty_tensors_run() -> None:
+    net = Network()
+    x = net.input(name="x")
+    graph = net.graph(net.add("Mul", x, net.constant(2.0)), net.add("Concat", net.input(0, "k", name="z"), axis=0))
+    y, z = gm.InferenceSession(graph)(np.array(3, np.float32), np.zeros((0, 4), np.float32))
+    assert (y, y.shape, z.shape) == (6, (), (0, 4))
+
+
+def test_plans_are_kept_for_the_last_shapes_only() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    for h in range(4, 4 + 2 * KEPT_PLANS):
+        session.run(None, random_feeds(small_graph(), n=1, h=h))
+    assert len(session._plans) == KEPT_PLANS
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    assert_close(session.run(None, feeds), feeds)
+
+
+def test_weights_are_packed_once_for_all_batches() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    for n in (1, 2, 3):
+        session.run(None, random_feeds(small_graph(), n=n, h=4))
+    assert len(session._packer._packed) == 2

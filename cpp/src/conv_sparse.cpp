@@ -58,16 +58,16 @@ class SparseWeightKernel final : public WeightKernel {
         job.last_block = block + 1;
         format.multiply(job);
       }
-      if (conv_.stage.has_passes()) finish(packed, job, offset);
     }
+    if (conv_.stage.has_passes()) finish(packed, job, start, tile.lanes);
   }
 
  private:
-  /// The passes over what a job has stored.
-  void finish(const PackedSparse& packed, const SparseJob& job, std::size_t offset) const {
+  /// The passes over what jobs have stored: row by row, so that each is a long run of memory.
+  void finish(const PackedSparse& packed, const SparseJob& job, std::size_t start, std::size_t lanes) const {
     for (std::size_t row = job.first_row; row < job.last_row; ++row) {
-      const std::size_t at = offset + packed.row_order[row] * job.out_stride;
-      conv_.stage.finish({conv_.out, conv_.residual, at, 1, job.lanes, job.out_stride}, conv_.kernels);
+      const std::size_t at = start + packed.row_order[row] * job.out_stride;
+      conv_.stage.finish({conv_.out, conv_.residual, at, 1, lanes, job.out_stride}, conv_.kernels);
     }
   }
 

@@ -164,6 +164,7 @@ class PoolStep final : public Step {
     const auto [first_slice, last_slice] = slices.inside(d);
     const auto [first_row, last_row] = rows.inside(row);
     T* to = line + columns.before;
+    const std::size_t count = columns.in;  // a local: bytes that are stored may be any member's
     bool empty = true;
     for (std::size_t s = first_slice; s < last_slice; ++s)
       for (std::size_t r = first_row; r < last_row; ++r) {
@@ -171,12 +172,12 @@ class PoolStep final : public Step {
         const std::size_t source = row * rows.stride + r * rows.dilation - rows.before;
         const T* from = x + (slice * rows.in + source) * columns.in;
         if (empty)
-          std::memcpy(to, from, columns.in * sizeof(T));
+          std::memcpy(to, from, count * sizeof(T));
         else
-          for (std::size_t i = 0; i < columns.in; ++i) to[i] = Combine::combine(to[i], from[i]);
+          for (std::size_t i = 0; i < count; ++i) to[i] = Combine::combine(to[i], from[i]);
         empty = false;
       }
-    if (empty) std::fill_n(to, columns.in, Combine::start);
+    if (empty) std::fill_n(to, count, Combine::start);
     return slices.counted(d, count_padding_) * rows.counted(row, count_padding_);
   }
 
