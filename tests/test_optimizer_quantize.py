@@ -143,7 +143,7 @@ def test_bias_correction_restores_means() -> None:
     graph, x = conv_net(seed=4), images(64)
     gaps = []
     for corrected in (False, True):
-        made = gm.quantize(gm.Model(graph), x, bias_correction=corrected, equalization=False)
+        made = gm.quantize(gm.Model(graph), x, bias_correction=corrected, equalize=False)
         difference = reference.run(made.graph, {"x": x})["logits"] - reference.run(graph, {"x": x})["logits"]
         gaps.append(float(np.abs(difference.mean(axis=0)).max()))
     assert gaps[1] < 0.5 * gaps[0]
@@ -157,13 +157,27 @@ def test_layers_that_int8_would_spoil_stay_float() -> None:
     stem = spoiled.constants["w2"].copy()
     stem[0] /= 3e4
     spoiled = spoiled.replace(constants={**spoiled.constants, "w2": stem})
-    made = gm.quantize(gm.Model(spoiled), x, equalization=False, min_layer_sqnr=20.0)
+    made = gm.quantize(gm.Model(spoiled), x, equalize=False, min_layer_sqnr=20.0)
     kept = {layer.name: layer for layer in made.report.layers}["inner"]
     assert kept.dtype == "float32"
     assert "below the 20 dB" in kept.reason
     assert kept.sqnr is not None
     assert kept.sqnr < 20.0
     assert {layer.dtype for layer in made.report.layers if layer.name in {"stem", "hidden"}} == {"int8"}
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "weights"])
+def test_one_scale_for_a_layer_is_coarser(mode: str) -> None:
+    graph, x = conv_net(), images(32)
+    spread = np.logspace(-2.5, 0.0, 32, dtype=np.float32).reshape(32, 1, 1, 1)
+    graph = graph.replace(constants={**graph.constants, "w3": graph.constants["w3"] * spread})
+    exact = reference.run(graph, {"x": x})["logits"]
+    snrs = []
+    for per_channel in (True, False):
+        made = gm.quantize(gm.Model(graph), x, mode=mode, per_channel=per_channel)
+        assert (np.ptp(made.graph.constants["w3.scale"]) > 0) == per_channel
+        snrs.append(snr(exact, reference.run(made.graph, {"x": x})["logits"]))
+    assert snrs[0] > snrs[1] + 0.3
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "weights"])
@@ -190,7 +204,7 @@ def test_equalization_keeps_the_function_and_balances_channels() -> None:
     first, second = balanced.constants["w1"].reshape(16, -1), balanced.constants["w2"].reshape(32, 16)
     np.testing.assert_allclose(np.abs(first).max(axis=1), np.abs(second).max(axis=0), rtol=0.2)
     snrs = [
-        snr(exact, reference.run(gm.quantize(gm.Model(graph), x, equalization=on).graph, {"x": x})["logits"])
+        snr(exact, reference.run(gm.quantize(gm.Model(graph), x, equalize=on).graph, {"x": x})["logits"])
         for on in (False, True)
     ]
     assert snrs[1] > snrs[0] + 10.0

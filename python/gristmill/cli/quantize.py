@@ -22,6 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--percentile", type=float, default=99.99, metavar="P", help="what percentile keeps (default: 99.99)"
     )
     parser.add_argument("--symmetric", action="store_true", help="int8 activations around zero instead of uint8")
+    parser.add_argument("--per-tensor", action="store_true", help="one scale for all of a layer's weights")
     parser.add_argument("--no-bias-correction", action="store_true", help="leave the biases as they are")
     parser.add_argument(
         "--min-layer-sqnr", type=float, default=10.0, metavar="DB", help="worse layers stay float32 (default: 10)"
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         calibrator=arguments.calibrator,
         percentile=arguments.percentile,
         symmetric=arguments.symmetric,
+        per_channel=not arguments.per_tensor,
         bias_correction=not arguments.no_bias_correction,
         min_layer_sqnr=arguments.min_layer_sqnr,
         ignore=arguments.ignore,

@@ -132,7 +132,8 @@ def quantize(
     percentile: float = 99.99,
     symmetric: bool = False,
     bias_correction: bool = True,
-    equalization: str | bool = "auto",
+    per_channel: bool = True,
+    equalize: str | bool = "auto",
     min_layer_sqnr: float = 10.0,
     ignore: Collection[str] = (),
     samples: int = _RANGE_SAMPLES,
@@ -148,7 +149,8 @@ def quantize(
         percentile: What ``percentile`` keeps, in percent.
         symmetric: int8 activations around zero instead of uint8 with a zero point.
         bias_correction: Let biases make up for shifts of the means.
-        equalization: Balance the channels of depthwise layers and their neighbours: True, False, or ``auto`` for where
+        per_channel: A scale for each output channel's weights instead of one for a layer.
+        equalize: Balance the channels of depthwise layers and their neighbours: True, False, or ``auto`` for where
             there are any.
         min_layer_sqnr: Layers whose outputs would have a lower ratio of signal to noise, in dB, stay float32.
         ignore: Names or regular expressions of layers to leave in float32.
@@ -159,15 +161,27 @@ def quantize(
 
     Returns:
         The model with QuantizeLinear and DequantizeLinear, with a report.
+
+    Example:
+        >>> from gristmill.graph import GraphBuilder
+        >>> rng, build = np.random.default_rng(0), GraphBuilder()
+        >>> w = build.constant("w", rng.standard_normal((8, 16)).astype(np.float32))
+        >>> x = build.input("x", np.float32, ("n", 16))
+        >>> model = Model(build.build([build.add("Gemm", [x, w], name="fc", transB=1)]))
+        >>> made = quantize(model, rng.standard_normal((64, 16)).astype(np.float32))
+        >>> made.report.layers[0].dtype, made.report.layers[0].sqnr > 30, made.graph.constants["w.quantized"].dtype
+        ('int8', True, dtype('int8'))
     """
+    if equalize not in {True, False, "auto"}:
+        raise ArgumentError(f"must be True, False or 'auto', got {equalize!r}", node="equalize")
     if mode not in MODES:
         raise ArgumentError(f"must be one of {', '.join(MODES)}, got {mode!r}", node="mode")
     if mode == "static" and calibration is None:
         raise ArgumentError("static quantization needs calibration data", node="calibration")
     batches = [] if calibration is None else make_batches(model.graph, calibration, samples)
-    how = Quantization(calibrator, percentile, symmetric, bias_correction, min_layer_sqnr)
+    how = Quantization(calibrator, percentile, symmetric, bias_correction, min_layer_sqnr, per_channel)
     graph = prepared(model.graph, batches)
-    done = quantized(graph, mode, batches, how, ignore, equalization)
+    done = quantized(graph, mode, batches, how, ignore, equalize)
     reasons = select_ignored(find_layers(graph), ignore)
     return OptimizedModel(done.graph, describe(graph, done.graph, quantized=done, reasons=reasons), model)
 

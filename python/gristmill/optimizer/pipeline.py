@@ -61,7 +61,7 @@ def quantized(
         graph = equalize(graph)
     layers = [layer for layer in find_layers(graph) if layer.name not in ignored]
     if mode != "static":
-        return Quantized(insert_weight_qdq(graph, layers, dynamic=mode == "dynamic"))
+        return Quantized(insert_weight_qdq(graph, layers, dynamic=mode == "dynamic", per_channel=how.per_channel))
     with progress("quantizing", 2 * len(graph.nodes)) as begin:
         return quantize_static(graph, batches, how, layers, on_node=lambda node: begin(node.name))
 

@@ -61,22 +61,27 @@ def quantized_values(graph: Graph, layers: Iterable[Layer]) -> dict[str, str]:
     return {name: _scale_owner(name, producers, marked) for name in marked}
 
 
-def quantize_rows(matrix: Array) -> tuple[Array, Array]:
-    """Weights as int8 and a scale for each row, symmetric; zeros stay zeros."""
+def quantize_rows(matrix: Array, *, per_channel: bool = True) -> tuple[Array, Array]:
+    """Weights as int8 and a scale for each row, the same for all unless ``per_channel``; zeros stay zeros."""
     largest = np.abs(matrix).max(axis=1)
+    if not per_channel:
+        largest = np.full_like(largest, largest.max(initial=0.0))
     scale = np.maximum(largest / np.float32(127), np.float32(2.0**-126)).astype(np.float32)
     scale[largest == 0] = 1.0
     values = quantize_per_channel(np.ascontiguousarray(matrix, np.float32), scale, axis=0)
     return np.maximum(values, np.int8(-127)), scale
 
 
-def insert_qdq(graph: Graph, layers: Iterable[Layer], activations: Mapping[str, Activation]) -> Graph:
+def insert_qdq(
+    graph: Graph, layers: Iterable[Layer], activations: Mapping[str, Activation], *, per_channel: bool = True
+) -> Graph:
     """A graph in which these layers and the values between them are quantized.
 
     Args:
         graph: In float32.
         layers: Those that run in integers.
         activations: Scale and zero point of each of :func:`quantized_values`.
+        per_channel: Whether each row of weights has a scale of its own.
     """
     integer = {layer.name: layer for layer in layers}
     taken = {*graph.constants, *(name for node in graph.nodes for name in (*node.outputs, node.name))}
@@ -102,7 +107,8 @@ def insert_qdq(graph: Graph, layers: Iterable[Layer], activations: Mapping[str, 
     for node in graph.nodes:
         inputs = [read.get(name, name) for name in node.inputs]
         if layer := integer.get(node.name):
-            inputs[1:] = _quantized_weights(layer, activations[layer.source].scale, constants, nodes, builder)
+            x_scale = activations[layer.source].scale
+            inputs[1:] = _quantized_weights(layer, x_scale, per_channel, constants, nodes, builder)
         nodes.append(Node(node.op, tuple(inputs), node.outputs, node.attributes, node.name))
         for name in node.outputs:
             if name in activations:
@@ -110,7 +116,7 @@ def insert_qdq(graph: Graph, layers: Iterable[Layer], activations: Mapping[str, 
     return graph.replace(nodes=nodes, constants=constants).without_dead().check()
 
 
-def insert_weight_qdq(graph: Graph, layers: Iterable[Layer], *, dynamic: bool) -> Graph:
+def insert_weight_qdq(graph: Graph, layers: Iterable[Layer], *, dynamic: bool, per_channel: bool = True) -> Graph:
     """A graph in which the weights of these layers are int8, and their inputs too if ``dynamic``.
 
     Dynamic inputs are quantized to the range that each run has. Biases stay float32.
@@ -124,7 +130,7 @@ def insert_weight_qdq(graph: Graph, layers: Iterable[Layer], *, dynamic: bool) -
     for node in graph.nodes:
         inputs = list(node.inputs)
         if layer := integer.get(node.name):
-            inputs[1] = _quantized_matrix(layer, constants, nodes, builder)[0]
+            inputs[1] = _quantized_matrix(layer, per_channel, constants, nodes, builder)[0]
             if dynamic:
                 if layer.source not in read:
                     read[layer.source] = _dynamic(layer.source, nodes, builder)
@@ -142,18 +148,23 @@ def _dynamic(name: str, nodes: list[Node], builder: GraphBuilder) -> str:
 
 
 def _quantized_matrix(
-    layer: Layer, constants: dict[str, Array], nodes: list[Node], builder: GraphBuilder
+    layer: Layer, per_channel: bool, constants: dict[str, Array], nodes: list[Node], builder: GraphBuilder
 ) -> tuple[str, Array]:
-    values, scale = quantize_rows(layer.matrix(constants))
+    values, scale = quantize_rows(layer.matrix(constants), per_channel=per_channel)
     axis = int(layer.transposed)
     return _dequantized(layer.weight, layer.constant(values), scale, axis, constants, nodes, builder), scale
 
 
 def _quantized_weights(
-    layer: Layer, x_scale: np.float32, constants: dict[str, Array], nodes: list[Node], builder: GraphBuilder
+    layer: Layer,
+    x_scale: np.float32,
+    per_channel: bool,
+    constants: dict[str, Array],
+    nodes: list[Node],
+    builder: GraphBuilder,
 ) -> list[str]:
     """Replace a layer's constants by integers; return the names of its dequantized weights and bias."""
-    restored, scale = _quantized_matrix(layer, constants, nodes, builder)
+    restored, scale = _quantized_matrix(layer, per_channel, constants, nodes, builder)
     names = [restored]
     if layer.bias:
         step = (x_scale * scale).astype(np.float32)

@@ -33,6 +33,7 @@ class Quantization:
         symmetric: int8 activations with zero point 0 instead of uint8 with one of their own.
         bias_correction: Shift biases so that quantization keeps the means of the layers' outputs.
         min_layer_sqnr: A layer whose outputs have a lower ratio of signal to quantization noise, in dB, stays float32.
+        per_channel: Whether each output channel's weights have a scale of their own.
     """
 
     calibrator: str = "mse"
@@ -40,6 +41,7 @@ class Quantization:
     symmetric: bool = False
     bias_correction: bool = True
     min_layer_sqnr: float = 10.0
+    per_channel: bool = True
 
 
 @dataclass
@@ -72,7 +74,8 @@ def quantize_static(
     left = [layer for layer in find_layers(corrected) if any(layer.name == c.name for c in chosen)]
     left = [layer for layer in left if layer.name not in result.kept]
     needed = quantized_values(corrected, left)
-    result.graph = insert_qdq(corrected, left, {name: activations[name] for name in needed})
+    wanted = {name: activations[name] for name in needed}
+    result.graph = insert_qdq(corrected, left, wanted, per_channel=how.per_channel)
     return result
 
 
@@ -124,7 +127,7 @@ def _walk(
             step.advance(node)
         else:
             matrix = layer.matrix(graph.constants)
-            values, scale = quantize_rows(matrix)
+            values, scale = quantize_rows(matrix, per_channel=how.per_channel)
             rounded = layer.constant(values.astype(np.float32) * scale[:, None])
             sqnr = _sqnr(graph, layer, rounded, step, activations[layer.source], local)
             result.sqnr[layer.name] = sqnr
