@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import gristmill as gm
 from gristmill import reference
 from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Graph
@@ -31,8 +32,12 @@ def _read(stream: BinaryIO, suffix: str) -> Graph:
 
 
 def _answer(graph: Graph, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    (y,) = reference.run(graph, {graph.inputs[0].name: x}).values()
-    return y
+    """What a session answers, which is what the reference does."""
+    (expected,) = reference.run(graph, {graph.inputs[0].name: x}).values()
+    got = gm.InferenceSession(gm.Model(graph))(x)
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(expected).max()))
+    return got
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
@@ -107,6 +112,60 @@ def test_wrappers_of_pruning_are_taken_off_and_zeros_kept() -> None:
     np.testing.assert_array_equal(_answer(graph, x), _answer(plain, x))
     stored = next(array for array in graph.constants.values() if array.ndim == 4)
     assert (stored == 0).sum() == (kernel == 0).sum()
+
+
+def test_wrappers_of_quantization_are_taken_off() -> None:
+    activation = {"class_name": "QuantizeAwareActivation", "config": {"activation": "relu"}}
+    inner = {**CONV, "config": {**CONV["config"], "activation": activation}}
+    wrapped = {"class_name": "QuantizeWrapperV2", "config": {"name": "quant_conv2d", "layer": inner}}
+    weights = {"quant_conv2d": {**_conv_weights()["conv2d"], "kernel_min": np.zeros(3), "post_activation_max": 1.0}}
+    entry = {"class_name": "QuantizeLayer", "config": {"name": "quantize_layer"}}
+    graph = read_h5(io.BytesIO(_h5(_sequential(entry, wrapped), weights)))
+    plain = read_h5(io.BytesIO(_h5(_sequential(CONV), _conv_weights())))
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, 2)).astype(np.float32)
+    np.testing.assert_array_equal(_answer(graph, x), _answer(plain, x))
+
+
+def test_functions_of_keras_are_told_from_layers() -> None:
+    def called(name: str, *arguments: object) -> dict[str, Any]:
+        nodes = [{"args": list(arguments), "kwargs": {}}]
+        return {"module": "keras.src.ops.numpy", "class_name": name, "name": "f", "config": {"name": "f"}} | {
+            "inbound_nodes": nodes
+        }
+
+    def answer(layer: dict[str, Any]) -> npt.NDArray[Any]:
+        model = _functional([_node(ENTRY), layer], [["inputlayer", 0, 0]], [["f", 0, 0]])
+        return _answer(read_h5(io.BytesIO(_h5(model))), np.ones((1, 5, 5, 2), np.float32))
+
+    x = {"class_name": "__keras_tensor__", "config": {"keras_history": ["inputlayer", 0, 0]}}
+    np.testing.assert_array_equal(answer(called("Add", x, x)), np.full((1, 5, 5, 2), 2))
+    with pytest.raises(UnsupportedOpError, match="number 2"):
+        answer(called("Multiply", x, 2.0))
+    with pytest.raises(UnsupportedOpError, match=r"Average is an operation of keras\.ops"):
+        answer(called("Average", x))
+
+
+@pytest.mark.parametrize("major", [2, 3])
+def test_calls_of_models_within_models_are_counted_as_keras_does(major: int) -> None:
+    """The model within is called twice; the outer one gives the first of the results."""
+    relu = _functional([_node(ENTRY), _node(CONV, ["inputlayer", 0, 0])], [["inputlayer", 0, 0]], [["conv2d", 0, 0]])
+    relu["config"]["name"] = "inner"
+    head = _node(_layer("Conv2D", filters=2, kernel_size=[1, 1]), ["inner", 3 - major, 0])
+    head = {**head, "name": "head", "config": {**head["config"], "name": "head"}}
+    inner = {**relu, "name": "inner", "inbound_nodes": [[[*r, {}]] for r in (["inputlayer", 0, 0], ["head", 0, 0])]}
+    model = _functional([_node(ENTRY), inner, head], [["inputlayer", 0, 0]], [["inner", 1, 0], ["inner", 2, 0]])
+    pointwise = {"kernel": np.ones((1, 1, 3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    data = _h5(
+        {**model, "keras_version": f"{major}.0.0"},
+        {"inner": _conv_weights()["conv2d"], "head": pointwise},
+        lambda file: file.attrs.__setitem__("keras_version", f"{major}.0.0"),
+    )
+    graph = read_h5(io.BytesIO(data))
+    x = np.random.default_rng(0).normal(size=(1, 5, 5, 2)).astype(np.float32)
+    first, second = reference.run(graph, {graph.inputs[0].name: x}).values()
+    plain = read_h5(io.BytesIO(_h5(_sequential(CONV), _conv_weights())))
+    np.testing.assert_allclose(first, _answer(plain, x), rtol=1e-5)
+    np.testing.assert_allclose(second, _answer(plain, np.repeat(first.sum(-1, keepdims=True), 2, -1)), rtol=1e-4)
 
 
 def test_weights_alone_need_the_architecture() -> None:

@@ -22,8 +22,12 @@ MODELS = sorted((Path(__file__).parent / "data" / "tflite").glob("*.tflite"))
 
 
 def _answer(graph: Graph, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    (y,) = reference.run(graph, {graph.inputs[0].name: x}).values()
-    return y
+    """What a session answers, which is what the reference does."""
+    (expected,) = reference.run(graph, {graph.inputs[0].name: x}).values()
+    got = gm.InferenceSession(gm.Model(graph))(x)
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_allclose(got.astype(float), expected, rtol=1e-4, atol=1 if expected.dtype.kind in "iu" else 1e-4)
+    return got
 
 
 def _of_kind(kind: str) -> list[Path]:
@@ -39,14 +43,14 @@ def test_float_models_answer_as_the_interpreter_did(path: Path) -> None:
     np.testing.assert_allclose(got, expected["y"], rtol=1e-4, atol=1e-4 * max(1, np.abs(expected["y"]).max()))
 
 
-@pytest.mark.parametrize("path", _of_kind("int8"), ids=lambda path: path.name)
-def test_integer_models_answer_within_a_few_steps(path: Path) -> None:
+@pytest.mark.parametrize("path", [*_of_kind("int8"), *_of_kind("u8")], ids=lambda path: path.name)
+def test_integer_models_answer_within_a_step(path: Path) -> None:
     expected = np.load(path.with_suffix(".npz"))
     got = _answer(read_tflite(path.read_bytes()), expected["x"]).reshape(expected["y"].shape)
-    assert got.dtype == expected["y"].dtype == np.int8
+    assert got.dtype == expected["y"].dtype == (np.int8 if path.stem.endswith("int8") else np.uint8)
     steps = np.abs(got.astype(int) - expected["y"].astype(int))
-    assert steps.max() <= 3
-    assert (steps > 0).mean() < 0.2
+    assert steps.max() <= 1
+    assert (steps > 0).mean() < 0.05
 
 
 @pytest.mark.parametrize("path", _of_kind("dynamic"), ids=lambda path: path.name)
@@ -86,22 +90,22 @@ def test_truncated_files_are_refused() -> None:
 def test_every_byte_may_be_wrong(value: int) -> None:
     whole = min((path.read_bytes() for path in MODELS), key=len)
     refused = 0
-    for at in range(0, len(whole), 2):
+    for at in range(0, len(whole), 7):
         damaged = bytearray(whole)
         damaged[at] = value
         refused += _is_refused(bytes(damaged))
-    assert refused > len(whole) // 40
+    assert refused > len(whole) // 140
 
 
 def test_every_word_may_be_huge() -> None:
     whole = min((path.read_bytes() for path in MODELS), key=len)
     refused = 0
-    for at in range(0, len(whole) - 4, 4):
+    for at in range(0, len(whole) - 4, 20):
         for word in (0x7FFFFFFF, 0xFFFFFFFF, len(whole)):
             damaged = bytearray(whole)
             struct.pack_into("<I", damaged, at, word)
             refused += _is_refused(bytes(damaged))
-    assert refused > len(whole) // 20
+    assert refused > len(whole) // 100
 
 
 @pytest.mark.parametrize("data", [b"", b"TFL3", b"\0\0\0\0TFL3", b"\xff\xff\xff\xffTFL3", b"hello, world" * 9])

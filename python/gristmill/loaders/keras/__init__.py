@@ -49,7 +49,9 @@ def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
     root = "/model_weights" if file.exists("/model_weights") else ""
     model = _json(config, "model_config")
     version = file.attribute("", "keras_version") or file.attribute(root, "keras_version")
-    return translate(model, NamedVariables(file, root), _major(version or model.get("keras_version")))
+    numbered = any(file.exists(folder) for folder in NumberedVariables.folders)
+    version = version or model.get("keras_version") or ("3" if numbered else "2")
+    return translate(model, NumberedVariables(file) if numbered else NamedVariables(file, root), _major(version))
 
 
 def read_keras(stream: BinaryIO) -> Graph:

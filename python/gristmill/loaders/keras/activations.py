@@ -13,12 +13,18 @@ from gristmill.loaders.keras.layer import Layer
 
 __all__ = ["ACTIVATION_LAYERS", "activate", "activate_output"]
 
+#: What training for quantization puts around an activation.
+_WRAPPERS = ("QuantizeAwareActivation", "NoOpActivation")
+
 _Activation: TypeAlias = Callable[[Layer, Value, str], Value]
 
 
 def activate(layer: Layer, value: Value, key: str = "activation") -> Value:
     """Apply the activation that the configuration names under ``key``."""
     named = layer.config.get(key)
+    if isinstance(named, Mapping) and named.get("class_name") in _WRAPPERS:
+        inner = named.get("config")
+        named = inner.get("activation") if isinstance(inner, Mapping) else None
     if isinstance(named, Mapping):
         if named.get("class_name") in ACTIVATION_LAYERS and isinstance(named.get("config"), Mapping):
             inner = replace(layer, kind=str(named["class_name"]), config=named["config"], inputs=[value])

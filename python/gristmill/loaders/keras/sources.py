@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy.typing as npt
 
@@ -38,17 +39,19 @@ class NumberedVariables:
     """The layout of ``.keras``: a group with ``vars`` of its own and ``layers`` below.
 
     Attributes:
+        folders: Where groups of layers are looked for.
         file: The weights file.
         path: This layer's or model's group.
     """
 
     file: Hdf5File
+    folders: ClassVar[Sequence[str]] = ("layers", "_layer_checkpoint_dependencies")
     path: str = ""
     _seen: Counter[str] = field(default_factory=Counter)
     _children: dict[str, NumberedVariables] = field(default_factory=dict)
 
     def layer(self, name: str, kind: str) -> NumberedVariables:
-        """The group of that layer: at its first mention, the next one of its class."""
+        """The group of that layer, below its wrappers: at its first mention, the next one of its class."""
         if name not in self._children:
             self._children[name] = self._next(kind)
         return self._children[name]
@@ -57,9 +60,12 @@ class NumberedVariables:
         stem = _snake_case(kind)
         index = self._seen[stem]
         self._seen[stem] += 1
-        folders = (f"{self.path}/layers", f"{self.path}/_layer_checkpoint_dependencies")
+        folders = [f"{self.path}/{folder}" for folder in self.folders]
         folder = next((folder for folder in folders if self.file.exists(folder)), folders[0])
-        return NumberedVariables(self.file, f"{folder}/{stem}_{index}" if index else f"{folder}/{stem}")
+        path = f"{folder}/{stem}_{index}" if index else f"{folder}/{stem}"
+        while self.file.exists(f"{path}/layer"):
+            path += "/layer"
+        return NumberedVariables(self.file, path)
 
     model = layer
 

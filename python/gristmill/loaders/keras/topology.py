@@ -30,6 +30,9 @@ _Reference: TypeAlias = tuple[str, int, int]
 _MODELS = ("Sequential", "Functional", "Model")
 _WRAPPERS = ("PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeAnnotate")
 _MOST_DEPTH = 32
+#: Where Keras 3 has functions, which may be called as layers are, and those that layers of their names do as well.
+_OPERATIONS = ("keras.ops", "keras.src.ops")
+_ARITHMETIC = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 
 _SINGLE: Mapping[str, Callable[[Layer], Value]] = {**ACTIVATION_LAYERS, **SHAPE_LAYERS}
 _KNOWN = (*CONVOLUTION_LAYERS, *_SINGLE)
@@ -126,8 +129,32 @@ class _Translator:
                 raise ModelFormatError("is listed as an input but is none", node=name)
             shape = settings.get("batch_shape", settings.get("batch_input_shape"))
             calls[name] = [_Call([], [self._input(name, shape) if inputs is None else inputs[position]])]
+        exits = _references(config.get("output_layers"), "output_layers")
+        exits = self._renumber(layers, calls, exits)
         self._run(layers, calls, sources, prefix, depth)
-        return [_resolve(calls, reference) for reference in _references(config.get("output_layers"), "output_layers")]
+        return [_resolve(calls, reference) for reference in exits]
+
+    def _renumber(
+        self,
+        layers: Mapping[str, tuple[str, Config]],
+        calls: Mapping[str, list[_Call]],
+        exits: list[_Reference],
+    ) -> list[_Reference]:
+        """Count the calls of models within the model from 0, everywhere; returns the references of the outputs.
+
+        Keras counts making such a model as a call of it: Keras 3 where outputs refer to it, Keras 2 everywhere, but
+        for models that were made without an input.
+        """
+        models = {name for name, described in layers.items() if _unwrapped(described)[0] in _MODELS}
+        if self.major >= 3:
+            models = {name for name in models if _unwrapped(layers[name])[0] != "Sequential"}
+            return [_earlier(reference, models) for reference in exits]
+        inner = [call for own in calls.values() for call in own]
+        references = [*exits, *(reference for call in inner for reference in call.references)]
+        shifted = {name for name, call, _ in references if name in models and call >= len(calls[name])}
+        for call in inner:
+            call.references = [_earlier(reference, shifted) for reference in call.references]
+        return [_earlier(reference, shifted) for reference in exits]
 
     def _run(
         self,
@@ -211,6 +238,8 @@ def _described(item: object, what: str) -> tuple[str, Config]:
         config = {"layers": config}
     if not isinstance(config, Mapping):
         raise ModelFormatError(f"{what} has no configuration")
+    if str(item.get("module", "")).startswith(_OPERATIONS) and item["class_name"] not in _ARITHMETIC:
+        raise UnsupportedOpError(f"{item['class_name']} is an operation of keras.ops, not a layer: {what}")
     return item["class_name"], config
 
 
@@ -233,6 +262,12 @@ def _references(value: object, name: str) -> list[_Reference]:
             raise ModelFormatError(f"{name} refers to a call that makes no sense: {items[:3]!r}")
         return [(items[0], items[1], items[2])]
     return [reference for item in items for reference in _references(item, name)]
+
+
+def _earlier(reference: _Reference, names: set[str]) -> _Reference:
+    """A reference to the call before, if it is to one of these layers."""
+    name, call, result = reference
+    return (name, max(call - 1, 0), result) if name in names else reference
 
 
 def _node_references(nodes: object, name: str) -> Iterable[list[_Reference]]:
@@ -258,6 +293,8 @@ def _collect(value: object, found: list[_Reference], name: str, depth: int = 0) 
     if isinstance(value, list | tuple):
         for item in value:
             _collect(item, found, name, depth + 1)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        raise UnsupportedOpError(f"is called with the number {value}; use the layer Rescaling", node=name)
 
 
 def _is_ready(calls: Mapping[str, list[_Call]], reference: _Reference) -> bool:

@@ -8,7 +8,7 @@ float32 product where TFLite rounds a fixed-point one twice: results may differ 
 
 from __future__ import annotations
 
-from gristmill.errors import UnsupportedOpError
+from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders.channels_last import Builder, Shape, Value
 from gristmill.loaders.source import Source
@@ -16,6 +16,8 @@ from gristmill.loaders.tflite.elementwise import ELEMENTWISE
 from gristmill.loaders.tflite.layers import LAYERS
 from gristmill.loaders.tflite.operation import Step, Translation
 from gristmill.loaders.tflite.schema import Operation, Program, read_program
+from gristmill.operators import TensorType
+from gristmill.reference import infer
 
 __all__ = ["is_tflite", "read_tflite"]
 
@@ -41,7 +43,19 @@ def read_tflite(data: bytes) -> Graph:
     for operation in program.operations:
         _translate(Step(translation, operation))
     outputs = [_output(translation, index) for index in program.outputs]
-    return translation.build.graph.build(outputs).without_dead()
+    graph = translation.build.graph.build(outputs).without_dead()
+    _check_shapes(graph, program)
+    return graph
+
+
+def _check_shapes(graph: Graph, program: Program) -> None:
+    """Refuse what does not come to the shapes that the file says."""
+    tensors = [program.tensors[index] for index in program.inputs]
+    known = infer(graph, {tensor.name: TensorType(tensor.dtype, tensor.shape) for tensor in tensors})
+    for info, index in zip(graph.outputs, program.outputs, strict=True):
+        declared, computed = program.tensors[index].shape, known[info.name].shape
+        if declared != computed:
+            raise ModelFormatError(f"has shape {list(computed)}, and the file says {list(declared)}", node=info.name)
 
 
 def _translate(step: Step) -> None:
