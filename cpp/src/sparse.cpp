@@ -85,15 +85,22 @@ CsrMatrix<T> CsrMatrix<T>::from_dense(std::span<const T> dense, std::size_t rows
   matrix.columns_ = columns;
   matrix.indptr_.reserve(rows + 1);
   matrix.indptr_.push_back(0);
+  const auto nonzeros = rows * columns - static_cast<std::size_t>(std::ranges::count(dense, T{0}));
+  // Every element is written, and the next one over it if it was a zero: no branch that cannot be predicted.
+  matrix.indices_.resize(nonzeros + 1);
+  matrix.data_.resize(nonzeros + 1);
+  const T* next = dense.data();
+  std::size_t found = 0;
   for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t column = 0; column < columns; ++column) {
-      const T value = dense[row * columns + column];
-      if (value == T{0}) continue;
-      matrix.indices_.push_back(static_cast<std::int32_t>(column));
-      matrix.data_.push_back(value);
+    for (std::size_t column = 0; column < columns; ++column, ++next) {
+      matrix.indices_[found] = static_cast<std::int32_t>(column);
+      matrix.data_[found] = *next;
+      found += *next != T{0};
     }
-    matrix.indptr_.push_back(static_cast<std::int64_t>(matrix.data_.size()));
+    matrix.indptr_.push_back(static_cast<std::int64_t>(found));
   }
+  matrix.indices_.resize(nonzeros);
+  matrix.data_.resize(nonzeros);
   return matrix;
 }
 
