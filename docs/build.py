@@ -119,12 +119,16 @@ def _whole(site: Site, source: PurePosixPath, body: Html) -> str:
 
 
 def main() -> int:
-    """Write the pages; the exit status is 1 if a link leads nowhere."""
+    """Write the pages; the exit status is 1 if they cannot be written or a link leads nowhere."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=_ROOT / "build" / "docs", metavar="FOLDER")
     folder = parser.parse_args().output
     site = collect()
-    write(site, folder)
+    try:
+        write(site, folder)
+    except OSError as error:
+        print(f"{folder} cannot be written: {error.strerror}; --output chooses another folder", file=sys.stderr)
+        return 1
     print("\n".join([*site.problems, f"{folder}: {len(site.pages)} pages, {len(site.links)} links between them"]))
     return int(bool(site.problems))
 

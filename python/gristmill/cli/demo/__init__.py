@@ -72,7 +72,7 @@ def _place(given: Path | None, *, wanted: bool) -> tuple[Path | None, str]:
         with tempfile.TemporaryFile(dir=folder):
             return page, ""
     except OSError as error:
-        reason = f"{folder}: {error.strerror}"
+        reason = f"{folder} cannot be written: {error.strerror}"
     if given is None:
         return None, f"No report and no model were written. {reason}. Choose another place with --html FILE."
-    raise ArgumentError(f"cannot be written: {reason}", node="--html", file=str(given))
+    raise ArgumentError(reason, node="--html")

@@ -229,7 +229,10 @@ def _peers(digits: Digits, forms: Sequence[Form], folder: Path, threads: int) ->
     """The forms that another engine runs too, or what it would take."""
     missing = [name for name in (_PEER, "onnx") if not installed(name)]
     if missing:
-        return [], [f"{name} is not installed: pip install {name} to compare with {_PEER}" for name in missing]
+        are = "is" if len(missing) == 1 else "are"
+        return [], [
+            f"{' and '.join(missing)} {are} not installed: pip install {' '.join(missing)} to compare with {_PEER}"
+        ]
     dense = [form for form in forms if not form.sparsity]
     engine, feeds = ENGINES[_PEER], {"image": digits.images[:1]}
     try:
