@@ -181,6 +181,7 @@ def progress(text: str, total: int, *, stream: TextIO | None = None) -> Iterator
     def begin(what: str = "") -> None:
         nonlocal done
         done = min(done + 1, total)
+        _outer.set(f"{above}{text} {min(done + 1, total)}/{total}: ")
         if not show:
             return
         filled = _BAR * done // max(total, 1)
@@ -189,7 +190,7 @@ def progress(text: str, total: int, *, stream: TextIO | None = None) -> Iterator
         out.flush()
 
     above = _outer.get()
-    token = _outer.set(f"{above}{text}: ")
+    token = _outer.set(above)
     try:
         yield begin
     finally:

@@ -46,7 +46,7 @@ def _tiles(report: Report) -> list[Tile]:
         Tile(format_bytes(report.bytes_after), "layers as stored", f"{sizes}, {part:.1%} are left"),
     ]
     if (whole := report.whole) is not None:
-        runs = f"{whole.ms_before:.3f} ms before, {whole.isa}, {whole.threads} threads"
+        runs = f"{whole.ms_before:.3f} ms before, {whole.isa}, {whole.threads} thread{'s' * (whole.threads != 1)}"
         found += [
             Tile(f"{whole.speedup:.1f}×", "speed of a run", runs, "best" if whole.speedup >= 1 else "loss"),
             Tile(f"{whole.ms_after:.3f} ms", "a run", whole.inputs),
