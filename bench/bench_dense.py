@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import peers
-import shapes
-from dense_table import Layer, gemm_calls
+from gristmill.benchmark import shapes
+from gristmill.benchmark.dense import Layer, gemm_calls
 
 LAYERS = shapes.RESNET50[1:4] + shapes.MOBILENET_V1[1:3]
 
@@ -28,7 +28,7 @@ def test_convolution(benchmark: Any, dtype: str, shape: shapes.Conv, who: str) -
     else:
         pytest.importorskip(who)
         build = peers.onnxruntime_call if who == "onnxruntime" else peers.openvino_call
-        call = build(layer.model(), layer.x)[0]
+        call = build(peers.conv_model(layer), layer.x)[0]
     benchmark(call)
 
 

@@ -15,6 +15,8 @@ import pytest
 from bars import Bar, argument_parser, report
 from gristmill import _core, kernels
 
+pytestmark = pytest.mark.threads
+
 _ROUNDS = 2000  # of 12 FMAs: some microseconds per task
 _TASKS = 64
 

@@ -1,4 +1,4 @@
-"""Sparse weights beside dense ones: convolutions, linear layers, products; one thread.
+"""Dense, sparse and int8 weights side by side: convolutions and linear layers; one thread.
 
 Run with ``pytest bench/bench_sparse.py``; ``python bench/sparse_table.py`` prints all shapes and the bars.
 """
@@ -9,21 +9,19 @@ from typing import Any
 
 import pytest
 
-from sparse_table import Product, linear_calls
+from gristmill.benchmark.sparse import FORMATS, Product, linear_calls
+
+FORMS = {"float32, dense": ("dense", True), "int8, dense": ("dense", False)} | {
+    name: (format_name, name.startswith("float32")) for name, format_name in FORMATS.items()
+}
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("sparsity", [0.7, 0.9])
-@pytest.mark.parametrize("format_name", ["dense", "quads", "blocks"])
-def test_int8_convolution(benchmark: Any, format_name: str, sparsity: float) -> None:  # noqa: ANN401
-    benchmark.group = f"int8 256x1152, 784 pixels, {sparsity:.0%} zeros"
-    benchmark(Product((256, 1152, 784), f32=False).call(format_name, sparsity))
-
-
-@pytest.mark.parametrize("sparsity", [0.7, 0.9])
-@pytest.mark.parametrize("format_name", ["dense", "singles"])
-def test_f32_convolution(benchmark: Any, format_name: str, sparsity: float) -> None:  # noqa: ANN401
-    benchmark.group = f"float32 256x1152, 784 pixels, {sparsity:.0%} zeros"
-    benchmark(Product((256, 1152, 784), f32=True).call(format_name, sparsity))
+def test_convolution(benchmark: Any, sparsity: float, form: str) -> None:  # noqa: ANN401
+    benchmark.group = f"256x1152, 784 pixels, {sparsity:.0%} zeros"
+    format_name, f32 = FORMS[form]
+    benchmark(Product((256, 1152, 784), f32=f32).call(format_name, sparsity))
 
 
 @pytest.mark.parametrize("name", ["dense", "70%", "90%"])

@@ -8,23 +8,19 @@ run the same single layer. Without names all tables are printed.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import replace
 
 import bars
 import gristmill as gm
 import peers
-import shapes
 from bars import Bar, geometric_mean
 from gristmill import kernels
-from gristmill.kernels import Epilogue
+from gristmill.benchmark import dense, shapes
+from gristmill.benchmark.dense import Layer
 from gristmill.timing import interleave
-from peers import Array
 
 _Call = Callable[[], object]
 
@@ -32,120 +28,22 @@ _GEMM_TARGET = {"avx512vnni": 0.92, "avx2": 0.88}
 _F32_TARGET = 0.90
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution with random operands, as ours and as peers take it."""
-
-    shape: shapes.Conv
-    x: Array
-    weights: Array
-    scale: Array
-    zero_point: int = 128
-
-    @classmethod
-    def random_s8(cls, shape: shapes.Conv) -> Layer:
-        """An int8 layer whose outputs fill the range of uint8 without saturating much."""
-        generator = np.random.default_rng(0)
-        taps = shape.channels // shape.groups * shape.kernel**2
-        size = (shape.filters, shape.channels // shape.groups, shape.kernel, shape.kernel)
-        weights = np.clip(np.rint(generator.standard_normal(size) * 30), -127, 127).astype(np.int8)
-        x = generator.integers(0, 256, (1, shape.channels, shape.size, shape.size), np.uint8)
-        scale = np.full(shape.filters, 1.0 / (30 * 74 * taps**0.5 / 40), np.float32)
-        return cls(shape, x, weights, scale)
-
-    @classmethod
-    def random_f32(cls, shape: shapes.Conv) -> Layer:
-        """A float32 layer."""
-        generator = np.random.default_rng(0)
-        size = (shape.filters, shape.channels // shape.groups, shape.kernel, shape.kernel)
-        weights = generator.standard_normal(size).astype(np.float32)
-        x = generator.standard_normal((1, shape.channels, shape.size, shape.size)).astype(np.float32)
-        return cls(shape, x, weights, np.ones(shape.filters, np.float32))
-
-    def ours(self, threads: int = 1) -> _Call:
-        """Our call, output allocated once."""
-        shape = self.shape
-        packed = kernels.PackedConv(self.weights, stride=shape.stride, padding=shape.padding, groups=shape.groups)
-        if self.weights.dtype == np.float32:
-            epilogue = Epilogue(output="float32", bias=np.zeros(shape.filters, np.float32))
-            zero_point = 0
-        else:
-            epilogue = Epilogue(output="uint8", scale=self.scale, zero_point=self.zero_point)
-            zero_point = self.zero_point
-        out = kernels.conv2d(self.x, packed, x_zero_point=zero_point, epilogue=epilogue, threads=threads)
-        return lambda: kernels.conv2d(
-            self.x, packed, x_zero_point=zero_point, epilogue=epilogue, out=out, threads=threads
-        )
-
-    def model(self) -> peers.Model:
-        """The layer as an ONNX model for peers."""
-        if self.weights.dtype == np.float32:
-            return peers.conv_model_f32(self.shape, self.weights, np.zeros(self.shape.filters, np.float32))
-        bias = np.zeros(self.shape.filters, np.int32)
-        return peers.conv_model_qdq(
-            self.shape, self.weights, self.scale, bias, x_scale=1.0, y_scale=1.0, zero_point=self.zero_point
-        )
-
-
-def gemm_calls(m: int, k: int, n: int) -> dict[str, tuple[_Call, float]]:
-    """Return our int8 and float32 products of that size, each with its multiplications in 10^9."""
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (n, k), np.uint8)
-    weights = np.clip(np.rint(generator.standard_normal((m, k)) * 30), -127, 127).astype(np.int8)
-    epilogue = Epilogue(output="uint8", scale=np.full(m, 1e-4, np.float32), zero_point=128)
-    packed = kernels.PackedLinear(weights)
-    out = kernels.linear(x, packed, x_zero_point=128, epilogue=epilogue, threads=1)
-    xf, packed_f = x.astype(np.float32), kernels.PackedLinear(weights.astype(np.float32))
-    out_f = kernels.linear(xf, packed_f, threads=1)
-    return {
-        "int8": (
-            lambda: kernels.linear(x, packed, x_zero_point=128, epilogue=epilogue, out=out, threads=1),
-            m * k * n / 1e9,
-        ),
-        "f32": (lambda: kernels.linear(xf, packed_f, out=out_f, threads=1), m * k * n / 1e9),
-    }
-
-
 def gemm_bars(seconds: float) -> list[Bar]:
     """Matrix products against the core's multiply-add rates; activation packing counts."""
-    result = []
-    bound = kernels.calibrate(seconds=1.0)
     targets = {"int8": _GEMM_TARGET.get(gm.get_isa(), 0.0), "f32": _F32_TARGET if gm.get_isa() in _GEMM_TARGET else 0.0}
-    for m, k, n in shapes.GEMM_SIZES:
-        calls = gemm_calls(m, k, n)
-        timings = interleave({name: call for name, (call, _) in calls.items()}, seconds=seconds)
-        for name, (_, giga_macs) in calls.items():
-            rate = giga_macs / timings[name].best
-            limit = bound.int8_macs.best if name == "int8" else bound.f32_fmas.best
-            result.append(
-                Bar(f"{name} {m}x{k}x{n}", f"{rate:.1f} GMAC/s", f"bound {limit:.1f}", rate / limit, targets[name])
-            )
-    return result
+    measured = dense.gemm_bars(kernels.calibrate(seconds=1.0), seconds)
+    return [replace(bar, target=targets[bar.name.split()[0]]) for bar in measured]
 
 
 def linear_bars(seconds: float) -> list[Bar]:
     """Batch-1 linear layers against the read bandwidth of the memory that holds their weights."""
-    result = []
-    bound = kernels.calibrate(seconds=1.0)
-    caches = {f"L{cache.level}": cache.bytes for cache in kernels.cpu_info().caches}
-    for m, k in shapes.LINEAR_SIZES:
-        generator = np.random.default_rng(0)
-        packed = kernels.PackedLinear(generator.integers(-127, 128, (m, k), np.int8))
-        x = generator.integers(0, 256, (1, k), np.uint8)
-        out = kernels.linear(x, packed, threads=1)
-        call = functools.partial(kernels.linear, x, packed, out=out, threads=1)
-        timing = interleave({"ours": call}, seconds=seconds)
-        level = next((name for name, size in caches.items() if m * k <= size), "DRAM")
-        limit = next(read.gigabytes.best for read in bound.reads if read.memory == level)
-        rate = m * k / timing["ours"].best / 1e9
-        result.append(Bar(f"int8 {m}x{k}, batch 1", f"{rate:.1f} GB/s", f"{level} {limit:.1f}", rate / limit, 0.85))
-    return result
+    return [replace(bar, target=0.85) for bar in dense.linear_bars(kernels.calibrate(seconds=1.0), seconds)]
 
 
 def _peer_calls(layer: Layer) -> dict[str, _Call]:
     builders = {"onnxruntime": peers.onnxruntime_call, "openvino": peers.openvino_call}
     installed = {name: build for name, build in builders.items() if importlib.util.find_spec(name) is not None}
-    return {name: build(layer.model(), layer.x)[0] for name, build in installed.items()}
+    return {name: build(peers.conv_model(layer), layer.x)[0] for name, build in installed.items()}
 
 
 def conv_bars(seconds: float, *, f32: bool, quick: bool) -> list[Bar]:
@@ -168,15 +66,8 @@ def conv_bars(seconds: float, *, f32: bool, quick: bool) -> list[Bar]:
 
 
 def thread_bars(seconds: float, *, quick: bool) -> list[Bar]:
-    """Two threads against one, on layers above 100 µs."""
-    result = []
-    for shape in shapes.RESNET50[:: 5 if quick else 1]:
-        layer = Layer.random_s8(shape)
-        timings = interleave({"one": layer.ours(1), "two": layer.ours(2)}, seconds=seconds)
-        one, two = timings["one"].best, timings["two"].best
-        target = 1.8 if one > 100e-6 else 1.0
-        result.append(Bar(shape.name, f"{two * 1e6:.0f} us", f"one thread {one * 1e6:.0f} us", one / two, target))
-    return result
+    """Two threads against one; a gain is asked of layers above 100 µs."""
+    return dense.thread_bars(seconds, shapes.RESNET50[:: 5 if quick else 1], lambda one: 1.8 if one > 100e-6 else 1.0)
 
 
 def main() -> None:

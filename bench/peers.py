@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from shapes import Conv
+from gristmill.benchmark.dense import Layer
+from gristmill.benchmark.shapes import Conv
 
 Array = npt.NDArray[np.generic]
 Call = Callable[[], object]
@@ -63,6 +64,17 @@ def conv_model_qdq(
     ]
     shape = (1, layer.channels, layer.size, layer.size)
     return _model(nodes, TensorProto.UINT8, shape, constants)
+
+
+def conv_model(layer: Layer) -> onnx.ModelProto:
+    """The same layer as a model."""
+    filters = layer.shape.filters
+    if layer.weights.dtype == np.float32:
+        return conv_model_f32(layer.shape, layer.weights, np.zeros(filters, np.float32))
+    bias = np.zeros(filters, np.int32)
+    return conv_model_qdq(
+        layer.shape, layer.weights, layer.scale, bias, x_scale=1.0, y_scale=1.0, zero_point=layer.zero_point
+    )
 
 
 def _attributes(layer: Conv) -> dict[str, Any]:

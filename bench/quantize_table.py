@@ -10,39 +10,20 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import bars
 import bench_quantize
 from bars import Bar
-from bench_quantize import AXES, Call, Case
+from gristmill.benchmark.quantize import AXES, OPS, Call, Case, quantize_bars
 from gristmill.timing import interleave
 
-_OPS = ("quantize", "dequantize")
 _ROUND_SECONDS, _MOST_CALLS = 1e-4, 20
 
 
 def large_bars(seconds: float) -> list[Bar]:
     """64 Mi elements against the better copy of the same run."""
-    result = []
-    for op in _OPS:
-        for name, axis in AXES.items():
-            case = Case.random(bench_quantize.LARGE, axis)
-            ours = case.quantize() if op == "quantize" else case.dequantize()
-            timings = interleave({"ours": ours, **bench_quantize.copies(case, op)}, seconds=seconds)
-            own = timings.pop("ours").best
-            bound = min(timings, key=lambda copy: timings[copy].best)
-            limit = timings[bound].best
-            rate = 5 * case.x.size / own / 1e9
-            result.append(
-                Bar(
-                    f"{op} {name}",
-                    f"{1e3 * own:.2f} ms, {rate:.1f} GB/s",
-                    f"{bound} {1e3 * limit:.2f} ms",
-                    limit / own,
-                    0.85,
-                )
-            )
-    return result
+    return [replace(bar, target=0.85) for bar in quantize_bars(bench_quantize.LARGE, seconds)]
 
 
 def _repetitions(call: Call) -> int:
@@ -68,7 +49,7 @@ def small_bars(seconds: float) -> list[Bar]:
     """64 Ki elements against onnxruntime and numpy; beside each what the copy, called from Python too, would reach."""
     result = []
     targets = {"onnxruntime": 2.0, "numpy": 8.0, "copy": 0.0}
-    for op in _OPS:
+    for op in OPS:
         for name, axis in AXES.items():
             case = Case.random(bench_quantize.SMALL, axis)
             calls = bench_quantize.candidates(case, op)

@@ -22,9 +22,9 @@ import bars
 import gristmill as gm
 from bars import Bar, geometric_mean
 from gristmill import kernels
-from gristmill.kernels import CsrMatrix, Epilogue, PackedConv, PackedLinear
+from gristmill.benchmark.sparse import Product, linear_calls, pruned, speedups
+from gristmill.kernels import CsrMatrix
 from gristmill.timing import interleave
-from peers import Array
 
 _Call = Callable[[], object]
 _Floats = npt.NDArray[np.float64]
@@ -43,45 +43,6 @@ _CURVE = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
 _SHAPES = tuple(itertools.product((128, 256, 512), (512, 1152, 2304), (196, 784, 3136)))
 _SMALL_SHAPES = ((64, 64, 3136), (64, 256, 784), (64, 576, 784), (128, 128, 784), (256, 256, 196))
 _QUICK_SHAPES = ((128, 1152, 784), (256, 512, 196), (512, 2304, 196))
-_Shape = tuple[int, int, int]
-
-
-def pruned(weights: Array, sparsity: float, block: int = 1) -> Array:
-    """The weights with a random mask of zeros, in aligned blocks of that many columns."""
-    rows, columns = weights.shape
-    mask = np.random.default_rng(1).random((rows, columns // block)) >= sparsity
-    return np.where(np.repeat(mask, block, axis=1), weights, 0).astype(weights.dtype)
-
-
-class Product:
-    """A 1x1 convolution Y[M, P] = W[M, K] X[K, P], dense and sparse."""
-
-    def __init__(self, shape: _Shape, *, f32: bool) -> None:
-        m, k, p = shape
-        generator = np.random.default_rng(0)
-        rows = next(r for r in range(int(p**0.5), 0, -1) if p % r == 0)
-        if f32:
-            self.weights: Array = generator.standard_normal((m, k)).astype(np.float32)
-            self.x: Array = generator.standard_normal((1, k, rows, p // rows)).astype(np.float32)
-        else:
-            self.weights = generator.integers(-127, 128, (m, k)).astype(np.int8)
-            self.x = generator.integers(0, 256, (1, k, rows, p // rows)).astype(np.uint8)
-        self.epilogue = Epilogue(output="float32") if f32 else Epilogue(output="uint8", scale=1e-4, zero_point=128)
-
-    def call(self, format_name: str, sparsity: float = 0.0) -> _Call:
-        """Our call in that format, output allocated once."""
-        weights = pruned(self.weights, sparsity, 4 if format_name == "blocks" else 1)[:, :, None, None]
-        packed = PackedConv(weights, format=format_name)
-        out = kernels.conv2d(self.x, packed, epilogue=self.epilogue, threads=1)
-        return lambda: kernels.conv2d(self.x, packed, epilogue=self.epilogue, out=out, threads=1)
-
-
-def speedups(shape: _Shape, format_name: str, sparsities: tuple[float, ...], seconds: float) -> list[float]:
-    """How much faster sparse weights are than dense ones of the same shape."""
-    product = Product(shape, f32=format_name == "singles")
-    calls = {str(s): product.call(format_name, s) for s in sparsities}
-    timings = interleave({"dense": product.call("dense"), **calls}, seconds=seconds)
-    return [timings["dense"].best / timings[str(s)].best for s in sparsities]
 
 
 def format_bars(title: str, format_name: str, seconds: float, *, quick: bool) -> list[Bar]:
@@ -98,21 +59,6 @@ def format_bars(title: str, format_name: str, seconds: float, *, quick: bool) ->
             target = _TARGETS[title][i] * share
             result.append(Bar(f"{sparsity:.0%} zeros{name}", spread, "dense", geometric_mean(ratios), target))
     return result
-
-
-def linear_calls(rows: int, sparsities: tuple[float, ...], size: int = 2048) -> dict[str, _Call]:
-    """A square int8 linear layer, dense and unstructured."""
-    generator = np.random.default_rng(0)
-    weights = generator.integers(-127, 128, (size, size)).astype(np.int8)
-    x = generator.integers(0, 256, (rows, size)).astype(np.uint8)
-    epilogue = Epilogue(output="uint8", scale=1e-4, zero_point=128)
-
-    def call(packed: PackedLinear) -> _Call:
-        out = kernels.linear(x, packed, epilogue=epilogue, threads=1)
-        return lambda: kernels.linear(x, packed, epilogue=epilogue, out=out, threads=1)
-
-    sparse = {f"{s:.0%}": call(PackedLinear(pruned(weights, s), format="quads")) for s in sparsities}
-    return {"dense": call(PackedLinear(weights)), **sparse}
 
 
 def linear_bars(seconds: float) -> list[Bar]:

@@ -36,7 +36,7 @@ def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture
 
 def test_every_command_has_help_and_json() -> None:
     parser = build_parser()
-    for command, *rest in (["compare"], ["cpu"], ["demo"], ["inspect", "m"], ["run", "m"]):
+    for command, *rest in (["compare"], ["bench"], ["cpu"], ["demo"], ["inspect", "m"], ["run", "m"]):
         assert parser.parse_args([command, *rest, "--json"]).json
         with pytest.raises(SystemExit, match="0"):
             parser.parse_args([command, "--help"])
@@ -56,7 +56,9 @@ def test_cpu_measure_gives_every_rate(capsys: pytest.CaptureFixture[str]) -> Non
     assert isinstance(calibration, dict)
     assert calibration["isa"] == gm.get_isa()
     assert calibration["int8_macs"]["best"] > 0
-    assert [read["memory"] for read in calibration["reads"]] == ["L1", "L2", "L3", "DRAM"]
+    memories = [read["memory"] for read in calibration["reads"]]
+    # Memory cannot be told from a last cache of hundreds of MiB.
+    assert memories in (["L1", "L2", "L3", "DRAM"], ["L1", "L2", "L3"], ["L1", "L2", "DRAM"])
     assert main(["cpu", "--measure", "--seconds", "0.1"]) == 0
     assert "GMAC/s" in capsys.readouterr().out
 

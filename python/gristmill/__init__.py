@@ -5,6 +5,7 @@ from __future__ import annotations
 from gristmill import errors, kernels
 from gristmill._core import __version__
 from gristmill._environment import apply_environment
+from gristmill.benchmark import Benchmark, bench
 from gristmill.comparison import Comparison, compare
 from gristmill.errors import (
     ArgumentError,
@@ -44,6 +45,7 @@ from gristmill.weights import load_weights
 __all__ = [
     "Accuracy",
     "ArgumentError",
+    "Benchmark",
     "Comparison",
     "ConstantSparsity",
     "DTypeError",
@@ -64,6 +66,7 @@ __all__ = [
     "UnsupportedOpError",
     "__version__",
     "apply_masks",
+    "bench",
     "compare",
     "errors",
     "evaluate",

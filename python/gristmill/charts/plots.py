@@ -13,8 +13,8 @@ from gristmill.charts.scale import Scale, tick_text
 __all__ = ["Level", "Series", "plot"]
 
 _LEFT, _TOP, _BOTTOM = 62.0, 14.0, 46.0
-_RIGHT_EDGE, _RIGHT_LABELS = 24.0, 170.0
-_LETTER, _LINE = 6.6, 16.0
+_RIGHT_EDGE = 24.0
+_LETTER, _BOLD_LETTER, _LINE = 6.6, 7.4, 16.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ def plot(
     series = [finite(one) for one in series]
     scattered = [one for one in series if not one.joined]
     top = _TOP + (26.0 if scattered else 0.0)
-    right = WIDTH - (_RIGHT_EDGE if len(scattered) == len(series) else _RIGHT_LABELS)
+    names = max((len(one.name) for one in series if one.joined), default=0) * _BOLD_LETTER
+    right = WIDTH - max(_RIGHT_EDGE, names + 16.0)
     points = [point for one in series for point in one.points]
     xs = [x for x, _ in points]
     values = [y for _, y in points] + [level.value for level in levels]

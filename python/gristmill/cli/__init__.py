@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from gristmill import __version__
-from gristmill.cli import compare, cpu, demo, evaluate, inspect, optimize, prune, quantize, run, sensitivity
+from gristmill.cli import bench, compare, cpu, demo, evaluate, inspect, optimize, prune, quantize, run, sensitivity
 from gristmill.errors import GristmillError
 
-_COMMANDS = (optimize, prune, quantize, sensitivity, evaluate, run, inspect, compare, demo, cpu)
+_COMMANDS = (optimize, prune, quantize, sensitivity, evaluate, run, inspect, compare, bench, demo, cpu)
 
 
 def build_parser() -> argparse.ArgumentParser:
