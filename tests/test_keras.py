@@ -139,8 +139,9 @@ def test_functions_of_keras_are_told_from_layers() -> None:
 
     x = {"class_name": "__keras_tensor__", "config": {"keras_history": ["inputlayer", 0, 0]}}
     np.testing.assert_array_equal(answer(called("Add", x, x)), np.full((1, 5, 5, 2), 2))
-    with pytest.raises(UnsupportedOpError, match="number 2"):
-        answer(called("Multiply", x, 2.0))
+    np.testing.assert_array_equal(answer(called("Subtract", 4.0, x)), np.full((1, 5, 5, 2), 3))
+    with pytest.raises(UnsupportedOpError, match="called with a number"):
+        answer({**called("ReLU", x, 2.0), "module": "keras.layers"})
     with pytest.raises(UnsupportedOpError, match=r"Average is an operation of keras\.ops"):
         answer(called("Average", x))
 

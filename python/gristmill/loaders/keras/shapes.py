@@ -151,17 +151,18 @@ def _permute(layer: Layer) -> Value:
 
 
 def _common(layer: Layer) -> tuple[list[str], bool]:
-    """The inputs in one form, of one rank."""
-    if not layer.inputs:
+    """The inputs in one form, of one rank; numbers have none."""
+    arrays = [value for value in layer.inputs if value.rank]
+    if not arrays:
         raise layer.error("takes at least one input")
-    if len({value.rank for value in layer.inputs}) != 1:
+    if len({value.rank for value in arrays}) != 1:
         raise layer.unsupported(f"inputs of different rank: {', '.join(str(v.shape) for v in layer.inputs)}")
-    planar = all(value.planar for value in layer.inputs)
+    planar = all(value.planar for value in arrays)
     return [value.name if planar else layer.build.plain(value) for value in layer.inputs], planar
 
 
 def _broadcast(layer: Layer) -> Shape:
-    columns = zip(*(value.shape for value in layer.inputs), strict=True)
+    columns = zip(*(value.shape for value in layer.inputs if value.rank), strict=True)
     shape: list[int | None] = []
     for column in columns:
         wide = [n for n in column if n != 1]

@@ -26,6 +26,8 @@ __all__ = ["translate"]
 Config: TypeAlias = Mapping[str, Any]
 #: Layer name, which of its calls, which of the call's results.
 _Reference: TypeAlias = tuple[str, int, int]
+#: What a call reads: results of other calls; functions read numbers as well.
+_Operand: TypeAlias = "_Reference | float"
 
 _MODELS = ("Sequential", "Functional", "Model")
 _WRAPPERS = ("PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeAnnotate")
@@ -63,7 +65,7 @@ def translate(model: Config, weights: WeightScope, major: int) -> Graph:
 class _Call:
     """A layer's call: what it reads, and its results once it is translated."""
 
-    references: list[_Reference]
+    references: list[_Operand]
     results: list[Value] | None = None
 
 
@@ -150,10 +152,10 @@ class _Translator:
             models = {name for name in models if _unwrapped(layers[name])[0] != "Sequential"}
             return [_earlier(reference, models) for reference in exits]
         inner = [call for own in calls.values() for call in own]
-        references = [*exits, *(reference for call in inner for reference in call.references)]
-        shifted = {name for name, call, _ in references if name in models and call >= len(calls[name])}
+        read = [*exits, *(item for call in inner for item in call.references if isinstance(item, tuple))]
+        shifted = {name for name, call, _ in read if name in models and call >= len(calls[name])}
         for call in inner:
-            call.references = [_earlier(reference, shifted) for reference in call.references]
+            call.references = [_earlier(item, shifted) if isinstance(item, tuple) else item for item in call.references]
         return [_earlier(reference, shifted) for reference in exits]
 
     def _run(
@@ -172,11 +174,16 @@ class _Translator:
                 if not all(_is_ready(calls, reference) for reference in call.references):
                     later.append((name, call))
                     continue
-                values = [_resolve(calls, reference) for reference in call.references]
+                values = [self._operand(calls, operand, prefix + name) for operand in call.references]
                 call.results = self._apply(layers[name], values, sources[name], prefix, depth)
             if len(later) == len(waiting):
                 raise ModelFormatError("waits for an input that never comes", node=later[0][0])
             waiting = later
+
+    def _operand(self, calls: Mapping[str, list[_Call]], operand: _Operand, name: str) -> Value:
+        if isinstance(operand, tuple):
+            return _resolve(calls, operand)
+        return Value(self.build.constant(f"{name}/number", np.float32(operand)), ())
 
     def _weights(self, described: tuple[str, Config], weights: WeightScope) -> WeightScope | WeightSource:
         kind, config = _unwrapped(described)
@@ -203,6 +210,8 @@ class _Translator:
         if kind not in _KNOWN:
             known = ", ".join(sorted(_KNOWN))
             raise UnsupportedOpError(f"layer {kind} is not known; known are {known}", node=name)
+        if kind not in _ARITHMETIC and any(value.rank == 0 for value in values):
+            raise UnsupportedOpError(f"layer {kind} is called with a number", node=name)
         layer = Layer(kind, name, config, values, source, self.build, self.major)  # type: ignore[arg-type]
         return [_SINGLE[kind](layer)] if kind in _SINGLE else CONVOLUTION_LAYERS[kind](layer)
 
@@ -270,19 +279,19 @@ def _earlier(reference: _Reference, names: set[str]) -> _Reference:
     return (name, max(call - 1, 0), result) if name in names else reference
 
 
-def _node_references(nodes: object, name: str) -> Iterable[list[_Reference]]:
+def _node_references(nodes: object, name: str) -> Iterable[list[_Operand]]:
     """What each call of a layer reads, in the notation of Keras 3 or of Keras 1 and 2."""
     for node in _list(nodes or [], "inbound_nodes"):
         if isinstance(node, Mapping):
-            found: list[_Reference] = []
+            found: list[_Operand] = []
             _collect(node.get("args"), found, name)
             _collect(node.get("kwargs"), found, name)
             yield found
         else:
-            yield _references(node, f"an inbound node of {name}")
+            yield [*_references(node, f"an inbound node of {name}")]
 
 
-def _collect(value: object, found: list[_Reference], name: str, depth: int = 0) -> None:
+def _collect(value: object, found: list[_Operand], name: str, depth: int = 0) -> None:
     if depth > _MOST_DEPTH:
         raise ModelFormatError("arguments are nested too deep", node=name)
     if isinstance(value, Mapping):
@@ -294,11 +303,13 @@ def _collect(value: object, found: list[_Reference], name: str, depth: int = 0) 
         for item in value:
             _collect(item, found, name, depth + 1)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        raise UnsupportedOpError(f"is called with the number {value}; use the layer Rescaling", node=name)
+        found.append(float(value))
 
 
-def _is_ready(calls: Mapping[str, list[_Call]], reference: _Reference) -> bool:
-    name, call, _ = reference
+def _is_ready(calls: Mapping[str, list[_Call]], operand: _Operand) -> bool:
+    if not isinstance(operand, tuple):
+        return True
+    name, call, _ = operand
     if name not in calls or call >= len(calls[name]):
         raise ModelFormatError(f"refers to call {call} of {name!r}, which does not exist")
     return calls[name][call].results is not None
