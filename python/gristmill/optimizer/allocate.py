@@ -8,6 +8,7 @@ at a given cost lets all layers pay the same price per unit of cost.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,22 +60,24 @@ def measure_curves(
     graph: Graph,
     layers: Sequence[Layer],
     batches: Sequence[Mapping[str, Array]],
-    pattern: Pattern,
+    patterns: Sequence[Pattern],
     seed: int,
     on_layer: Callable[[Layer], None] = lambda _layer: None,
-) -> list[Curve]:
-    """Error curve and sensitivity of each layer, in one pass over the network each."""
+) -> dict[Pattern, list[Curve]]:
+    """Error curve in each pattern and sensitivity of each layer, in one pass over the network each."""
     wanted = {layer.name for layer in layers}
     images = sum(len(next(iter(batch.values()))) for batch in batches)
     sensitivity = _sensitivities(graph, layers, batches, seed)
     step = Lockstep(graph, batches)
     by_name = {layer.name: layer for layer in find_layers(graph)}
-    curves = []
+    curves: dict[Pattern, list[Curve]] = {pattern: [] for pattern in patterns}
     for node in graph.nodes:
         if node.name in wanted:
             layer = by_name[node.name]
             on_layer(layer)
-            curves.append(Curve(layer, _errors(graph, layer, step, images, pattern, seed), sensitivity[layer.name]))
+            errors = _errors(graph, layer, step, images, patterns, seed)
+            for pattern, found in errors.items():
+                curves[pattern].append(Curve(layer, found, sensitivity[layer.name]))
         step.advance(node)
     return curves
 
@@ -117,17 +120,20 @@ def divergence(reference: Array, given: Array) -> float:
     return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
 
 
-def _errors(graph: Graph, layer: Layer, step: Lockstep, images: int, pattern: Pattern, seed: int) -> tuple[float, ...]:
+def _errors(
+    graph: Graph, layer: Layer, step: Lockstep, images: int, patterns: Sequence[Pattern], seed: int
+) -> dict[Pattern, tuple[float, ...]]:
+    """Relative output error of a layer at each level, by pattern."""
     statistics = gather(graph, layer, step, images, seed)
-    lost, whole = np.zeros(len(LEVELS)), 0.0
+    lost, whole = {pattern: np.zeros(len(LEVELS)) for pattern in patterns}, 0.0
     for one in statistics:
         problem = _some_rows(one.problem())
         whole += float(problem.power.sum())
         scores = problem.weights.astype(np.float64) ** 2
-        for index, level in enumerate(LEVELS):
+        for pattern, (index, level) in itertools.product(patterns, enumerate(LEVELS)):
             mask = mask_of(scores, layer.columns // layer.shape[1], pattern, level)
-            lost[index] += float(problem.error(refit(problem, mask)).sum())
-    return tuple(float(value) for value in lost / max(whole, 1e-300))
+            lost[pattern][index] += float(problem.error(refit(problem, mask)).sum())
+    return {pattern: tuple(map(float, values / max(whole, 1e-300))) for pattern, values in lost.items()}
 
 
 def _some_rows(problem: Problem) -> Problem:

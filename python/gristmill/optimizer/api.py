@@ -59,7 +59,8 @@ def prune(
         sparsity: Share of all weights of convolutions and linear layers to drop; or a table of shares by name or
             regular expression; or a schedule of shares, for those who train between the steps. N:M needs none.
         pattern: ``unstructured``, ``1x4`` (blocks of four input channels at one tap), ``N:M``, or ``channel``: whole
-            output channels, which are then removed from the network.
+            output channels, which are then removed from the network; what the layers behind them lose comes on top of
+            the sparsity.
         scope: ``global`` lets layers compete, by calibrated error, or by magnitude without data; ``layer`` drops the
             same share of each.
         method: ``magnitude``; ``refit`` (masks by contribution, then least squares); ``admm`` (masks searched for, then

@@ -102,15 +102,16 @@ class Planner:
         left = sum(price(layer, 0.0 if layer.name in self.reasons else HIGHEST) for layer in layers)
         return max(0.0, 1.0 - left / self._total(layers))
 
-    def curves(self, pattern: Pattern) -> list[Curve]:
-        """Error curves of the layers that may be pruned."""
-        if pattern not in self._curves:
+    def curves(self) -> dict[Pattern, list[Curve]]:
+        """Error curves of the layers that may be pruned, in each pattern that may be taken."""
+        if not self._curves:
             free = self._free(find_layers(self.graph))
-            with progress(f"measuring what each layer can lose, {pattern}", len(free)) as begin:
-                self._curves[pattern] = measure_curves(
-                    self.graph, free, self.batches, pattern, self.seed, lambda layer: begin(layer.name)
+            patterns = self.patterns if self.pattern is None else (self.pattern,)
+            with progress("measuring what each layer can lose", len(free)) as begin:
+                self._curves = measure_curves(
+                    self.graph, free, self.batches, patterns, self.seed, lambda layer: begin(layer.name)
                 )
-        return self._curves[pattern]
+        return self._curves
 
     @property
     def _kind(self) -> str:
@@ -125,8 +126,7 @@ class Planner:
             raise ArgumentError("auto needs a timer", node="pattern")
         if self._times is None:
             self._times = self.timer(free, self.patterns)
-        curves = {pattern: self.curves(pattern) for pattern in self.patterns}
-        ways = choose(curves, self._times, self._total(layers), sparsity)
+        ways = choose(self.curves(), self._times, self._total(layers), sparsity)
         self.decided = {name: _why(way) for name, way in ways.items()}
         return {name: Target(way.pattern, way.sparsity) for name, way in ways.items() if way.pattern is not None}
 
@@ -137,7 +137,7 @@ class Planner:
         if self.scope == "layer" or self._kind == "n:m":
             return {layer.name: sparsity for layer in free}
         if self.batches:
-            return allocate(self.curves(self.pattern or self.patterns[0]), self._total(layers), sparsity, self.cost)
+            return allocate(self.curves()[self.pattern or self.patterns[0]], self._total(layers), sparsity, self.cost)
         reach = sum(layer.size for layer in free) / sum(layer.size for layer in layers)
         if sparsity >= reach:
             reason = f"{sparsity:.3g} cannot be reached: the layers that may be pruned hold {reach:.3f} of all weights"
