@@ -164,9 +164,11 @@ class ScratchTile final : public Tile {
   }
 
   const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const override {
-    scratch_.packed_tile = WorkerScratch::kNone;
+    const std::size_t lane_block = index_ * tiled_.tile_blocks + lane / tiled_.panel.lane_block;
+    const std::size_t packed = lane_block * tiled_.panel.rows + first_k;
     auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.panel.bytes_of(rows)));
-    pack(lane, first_k, rows, panel);
+    if (scratch_.packed_tile != packed) pack(lane, first_k, rows, panel);
+    scratch_.packed_tile = packed;
     return panel;
   }
 

@@ -20,7 +20,7 @@ struct alignas(128) WorkerScratch {
   AlignedBuffer plane;  ///< one staged plane
   AlignedBuffer sums;   ///< accumulators between K blocks
   std::vector<LaneRun> runs;
-  std::size_t packed_tile = kNone;  ///< the tile whose activations `panel` holds
+  std::size_t packed_tile = kNone;  ///< a number for the activations that `panel` holds
 
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
 };

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -72,6 +74,22 @@ void multiply_blocks(const SparseFormat& format, SparseJob job, std::size_t bloc
   }
 }
 
+/// Runs a job with outputs of bytes and compares them with what becomes of its sums.
+void check_bytes(const SparseFormat& format, SparseJob job, const std::vector<std::int32_t>& bias,
+                 const std::vector<std::int64_t>& sums, Edge edge) {
+  const std::vector<float> scale(job.rows, 0x1p-11f);
+  const EpilogueS8 epilogue{bias.data(), scale.data(), -100, 155, 100, OutputType::u8, true};
+  GuardedBuffer<std::uint8_t> out(job.rows == 0 ? 0 : (job.rows - 1) * job.out_stride + job.lanes, edge);
+  job.epilogue = &epilogue;
+  job.out = out.data();
+  multiply_blocks(format, job, job.k_blocks);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const float value = std::nearbyint(static_cast<float>(sums[i]) * 0x1p-11f);
+    const int expected = static_cast<int>(std::clamp(value, -100.0f, 155.0f)) + 100;
+    CHECK_EQ(int{out[i / job.lanes * job.out_stride + i % job.lanes]}, expected);
+  }
+}
+
 /// Runs one format of one level on random data and compares it with the definition, in int64.
 void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep, Random& random, Edge edge) {
   const auto dense = random_weights(random, shape.rows * shape.columns, keep);
@@ -110,13 +128,16 @@ void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep
                 out.data(),
                 stride};
   multiply_blocks(format, job, edge == Edge::low ? packed.k_blocks : 1);
+  std::vector<std::int64_t> sums;
   for (std::size_t m = 0; m < shape.rows; ++m)
     for (std::size_t l = 0; l < shape.lanes; ++l) {
       std::int64_t sum = bias[m];
       for (std::size_t k = 0; k < shape.columns; ++k)
         sum += std::int64_t{dense[m * shape.columns + k]} * x[k * format.lane_block + l];
       CHECK_EQ(std::int64_t{out[m * stride + l]}, sum);
+      sums.push_back(sum);
     }
+  check_bytes(format, job, bias, sums, edge);
 }
 
 void sweep_s8(const SparseFormat& format, SparseKind kind) {
