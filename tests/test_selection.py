@@ -259,12 +259,25 @@ def test_folder_is_where_the_platform_keeps_caches(monkeypatch: pytest.MonkeyPat
     assert cache_folder() == tmp_path / "local" / "gristmill" / "Cache"
 
 
+def test_break_even_depends_on_the_level() -> None:
+    graph = quantized_graph(zeros=0.6)
+    feeds = random_feeds(graph, n=1)
+    types = {name: TensorType(value.dtype, value.shape) for name, value in feeds.items()}
+    simple = simplify(graph)
+    chosen = {
+        isa: sorted(c.format for c in compile_graph(simple, types, Packer(Heuristic(isa))).choices.values())
+        for isa in ("avx512vnni", "avx2")
+    }
+    assert chosen == {"avx512vnni": ["dense"] * 4, "avx2": ["dense", "dense", "quads", "quads"]}
+
+
 def test_heuristic_goes_by_the_pattern_of_zeros() -> None:
     net = Network()
     graph = quantized_graph(zeros=0.95)
     feeds = random_feeds(graph, n=1)
     types = {name: TensorType(value.dtype, value.shape) for name, value in feeds.items()}
     compiled = compile_graph(simplify(graph), types, Packer(Heuristic()))
+    assert {str(choice) for choice in compiled.choices.values()} == {"by sparsity"}
     assert sorted(choice.format for choice in compiled.choices.values()) == ["dense", "quads", "quads", "quads"]
     blocks = np.kron(net.random.random((16, 8)) < 0.1, np.ones((1, 4))) * net.random.integers(1, 100, (16, 32))
     pattern = ZeroPattern.of(blocks.astype(np.int8))

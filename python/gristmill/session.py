@@ -124,8 +124,8 @@ class InferenceSession:
 
     def _selector(self, isa: str | None) -> Selector:
         if self._select == "heuristic":
-            return Heuristic()
-        return Measured(Timings.of_machine(isa), self._threads or _core.get_num_threads())
+            return Heuristic(isa)
+        return Measured(Timings.of_machine(isa), self._threads or _core.get_num_threads(), isa)
 
     def get_inputs(self) -> list[TensorInfo]:
         """What a run takes."""

@@ -19,6 +19,8 @@ Packed: TypeAlias = _core.PackedConv | _core.PackedLinear
 
 #: The name of the format without zeros left out.
 DENSE = "dense"
+#: Above this density no sparse format wins, of whatever layer.
+HOPELESS = 0.75
 
 #: One lock for all: packing at another level than the active one changes a setting of the process.
 _level_lock = threading.Lock()
@@ -76,6 +78,8 @@ class ZeroPattern:
         if weights.itemsize > 1:
             return ZeroPattern(np.count_nonzero(weights != 0) / max(weights.size, 1), 1.0)
         density = np.count_nonzero(weights) / max(weights.size, 1)
+        if density >= HOPELESS:
+            return ZeroPattern(density, 1.0)
         taps_first = weights.reshape(*weights.shape[:2], -1).swapaxes(1, 2) if weights.shape[1] % 4 == 0 else weights
         rows = taps_first.reshape(len(weights), -1)
         groups = np.ascontiguousarray(rows[:, : rows.shape[1] // 4 * 4]).view(np.uint32)

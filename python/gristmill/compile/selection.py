@@ -13,23 +13,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from gristmill import _core
-from gristmill.compile.packer import DENSE, Choice, Layer, Packed, ZeroPattern
+from gristmill.compile.packer import DENSE, HOPELESS, Choice, Layer, Packed, ZeroPattern
 from gristmill.compile.program import Value
 from gristmill.compile.timings import Timings
 
 Pack: TypeAlias = Callable[[str], Packed]
 
-#: Above this density no sparse format has ever won.
-_HOPELESS = 0.75
-#: The greatest density at which a sparse format beats the dense kernels.
-_QUADS_BELOW, _BLOCKS_BELOW, _SINGLES_BELOW = 0.40, 0.42, 0.35
-#: A block costs about two thirds of a quad per executed product.
-_QUAD_PER_BLOCK = 1.4
+
+@dataclass(frozen=True)
+class BreakEven:
+    """The greatest densities at which sparse formats beat the dense kernels.
+
+    Attributes:
+        quads: The part of the weights that is not zero.
+        blocks: The part in groups of four that are not all zero.
+        singles: The part of float32 weights that is not zero.
+        quads_per_block: What a product in a quad costs, in products in a block.
+    """
+
+    quads: float
+    blocks: float
+    singles: float
+    quads_per_block: float
+
+
+_USUAL = BreakEven(0.40, 0.42, 0.35, 1.4)
+#: By level and kind of layer, measured on layers of ResNet-50 and perceptrons; other levels take the usual ones.
+_BREAK_EVEN = {
+    ("avx512vnni", "conv"): BreakEven(0.27, 0.50, 0.50, 2.0),
+    ("avx512vnni", "linear"): BreakEven(0.28, 0.35, 0.35, 1.2),
+    ("avx2", "conv"): BreakEven(0.60, 0.65, 0.50, 1.4),
+    ("avx2", "linear"): BreakEven(0.35, 0.30, 0.40, 1.0),
+}
 #: A sparse format must take less than this part of what the dense kernels take.
 _CLEARLY = 0.97
 #: Seconds for the candidates of a layer, and for all layers of a plan; beyond that sparsity decides.
@@ -38,11 +59,18 @@ _LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
 
 
 class Heuristic:
-    """Chooses by the sparsity of the weights alone."""
+    """Chooses by the sparsity of the weights alone.
+
+    Args:
+        isa: The level that layers run at; None for the active one.
+    """
+
+    def __init__(self, isa: str | None = None) -> None:
+        self._isa = isa
 
     def choose(self, layer: Layer, zeros: ZeroPattern, _pack: Pack) -> Choice:
         """The format that usually wins at that sparsity."""
-        return by_sparsity(layer, zeros)
+        return by_sparsity(layer, zeros, self._isa or _core.get_isa())
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -54,21 +82,23 @@ class Measured:
     Args:
         timings: What has been measured already.
         threads: Threads of a run.
+        isa: The level that layers run at; None for the active one.
     """
 
-    def __init__(self, timings: Timings, threads: int) -> None:
+    def __init__(self, timings: Timings, threads: int, isa: str | None = None) -> None:
         self._timings, self._threads, self._left = timings, threads, _PLAN_SECONDS
+        self._usual = Heuristic(isa)
 
     def choose(self, layer: Layer, zeros: ZeroPattern, pack: Pack) -> Choice:
         """The fastest format."""
         wanted = candidates(layer, zeros)
         if len(wanted) == 1 or not all(value.size for value in layer.tensors):
-            return by_sparsity(layer, zeros)
+            return self._usual.choose(layer, zeros, pack)
         key = _signature(layer, self._threads, zeros)
         found = self._timings.get(key)
         if found is None or set(found) != set(wanted):
             if self._left <= 0:
-                return by_sparsity(layer, zeros)
+                return self._usual.choose(layer, zeros, pack)
             start = time.perf_counter()
             found = time_formats(layer, {kind: pack(kind) for kind in wanted}, self._threads)
             self._left -= time.perf_counter() - start
@@ -84,24 +114,27 @@ class Measured:
 def candidates(layer: Layer, zeros: ZeroPattern) -> list[str]:
     """The formats that may win, the dense one first."""
     depthwise = layer.groups > 1 and layer.weights.shape[1] == 1
-    if zeros.density >= _HOPELESS or depthwise or not layer.weights.size:
+    if zeros.density >= HOPELESS or depthwise or not layer.weights.size:
         return [DENSE]
     if layer.weights.dtype == np.float32:
         return [DENSE, "singles"]
-    return [DENSE, "quads", *(["blocks"] if zeros.touched < _HOPELESS else [])]
+    return [DENSE, "quads", *(["blocks"] if zeros.touched < HOPELESS else [])]
 
 
-def by_sparsity(layer: Layer, zeros: ZeroPattern) -> Choice:
+def by_sparsity(layer: Layer, zeros: ZeroPattern, isa: str) -> Choice:
     """The format that usually wins at this density."""
     if len(candidates(layer, zeros)) == 1:
         return Choice(DENSE)
+    even = _BREAK_EVEN.get((isa, layer.kind), _USUAL)
     if layer.groups > 1:
-        return Choice(DENSE, heuristic=True)
-    if layer.weights.dtype == np.float32:
-        return Choice("singles" if zeros.density < _SINGLES_BELOW else DENSE, heuristic=True)
-    if zeros.touched < _QUAD_PER_BLOCK * zeros.density and zeros.touched < _BLOCKS_BELOW:
-        return Choice("blocks", heuristic=True)
-    return Choice("quads" if zeros.density < _QUADS_BELOW else DENSE, heuristic=True)
+        found = DENSE
+    elif layer.weights.dtype == np.float32:
+        found = "singles" if zeros.density < even.singles else DENSE
+    elif zeros.touched < min(even.quads_per_block * zeros.density, even.blocks):
+        found = "blocks"
+    else:
+        found = "quads" if zeros.density < even.quads else DENSE
+    return Choice(found, heuristic=True)
 
 
 def fastest(milliseconds: Mapping[str, float]) -> str:
