@@ -6,7 +6,7 @@ trains it and writes the file.
 
 The images are the *Optical Recognition of Handwritten Digits* of E. Alpaydin and C. Kaynak (UCI Machine Learning
 Repository, 1998, https://doi.org/10.24432/C50P49), the 1797 of the original test set as scikit-learn has them, under
-CC BY 4.0; shuffled, split and stored anew, otherwise unchanged.
+CC BY 4.0; shuffled, split at random (so that most writers are on both sides) and stored anew, otherwise unchanged.
 """
 
 from __future__ import annotations
