@@ -123,3 +123,8 @@ def test_auto_says_what_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     second = gm.optimize(model, x, quantize="dynamic", **wanted).graph.constants
     assert all(np.array_equal(first.graph.constants[name], second[name]) for name in second)
     assert "1x4" not in str(gm.optimize(model, x, quantize=None, **wanted).report)
+    named = gm.optimize(model, x, quantize="dynamic", pattern="1x4", cost="time", **wanted).report
+    assert {row.name: row.reason[:6] for row in named.layers if row.name in {"inner", "hidden"}} == {
+        "inner": "1x4: 0",
+        "hidden": "1x4: 0",
+    }

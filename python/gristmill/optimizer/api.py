@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +200,7 @@ def optimize(
     method: str = "admm",
     ignore: Collection[str] = (),
     samples: int = _PRUNING_SAMPLES,
-    cost: Cost | None = None,
+    cost: Cost | Literal["time"] | None = None,
     trials: int = 7,
     measure: bool = True,
     seed: int = 0,
@@ -225,7 +225,8 @@ def optimize(
         method: As in :func:`prune`.
         ignore: Layers to leave alone.
         samples: How many samples to use at most.
-        cost: As in :func:`prune`.
+        cost: As in :func:`prune`; or ``time``: as ``auto`` chooses, but all in the pattern named, ``unstructured`` or
+            ``1x4``.
         trials: How many models a search may make.
         measure: Run the result and the original, about a second in all, so that the report shows kernels, times and
             memory. They never decide what the model becomes.
@@ -288,18 +289,31 @@ class _Maker:
         method: str,
         pattern: str,
         ignore: Collection[str],
-        cost: Cost | None,
+        cost: Cost | Literal["time"] | None,
         seed: int,
     ) -> None:
         self.model, self.batches = model, batches
         self._graph = prepared(model.graph, batches)
         self._mode, self._method, self._ignore = mode, method, ignore
-        auto = pattern == "auto" and cost is None
-        kind = None if auto else parse_pattern("unstructured" if pattern == "auto" else pattern)
-        self.planner = Planner(self._graph, kind, "global", ignore, batches, cost, seed, timer=self._time)
-        if mode not in {"static", "dynamic"}:
-            self.planner.patterns = self.planner.patterns[:1]
-        self.has_own_sparsity = kind is not None and kind.kind == "n:m"
+        kind = parse_pattern("unstructured" if pattern == "auto" else pattern)
+        if isinstance(cost, str) and cost != "time":
+            raise ArgumentError(f"must be 'time', a function or None, got {cost!r}", node="cost")
+        timed = cost == "time" or (pattern == "auto" and cost is None)
+        if timed and kind.kind not in {"unstructured", "1x4"}:
+            raise ArgumentError(f"time decides between layers of pattern unstructured or 1x4, not {kind}", node="cost")
+        self.planner = Planner(
+            self._graph,
+            None if timed else kind,
+            "global",
+            ignore,
+            batches,
+            None if cost == "time" else cost,
+            seed,
+            timer=self._time,
+        )
+        if pattern != "auto" or mode not in {"static", "dynamic"}:
+            self.planner.patterns = (kind,)
+        self.has_own_sparsity = kind.kind == "n:m"
 
     def make(self, sparsity: Sparsity | None) -> OptimizedModel:
         """The model of a sparsity, without what is measured."""
