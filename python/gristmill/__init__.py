@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from gristmill import errors, kernels
 from gristmill._core import __version__
 from gristmill._environment import apply_environment
-from gristmill.benchmark import Benchmark, bench
-from gristmill.comparison import Comparison, compare
 from gristmill.errors import (
     ArgumentError,
     DTypeError,
@@ -41,6 +42,10 @@ from gristmill.report import Report
 from gristmill.sequential import Sequential
 from gristmill.session import InferenceSession
 from gristmill.weights import load_weights
+
+if TYPE_CHECKING:
+    from gristmill.benchmark import Benchmark, bench
+    from gristmill.comparison import Comparison, compare
 
 __all__ = [
     "Accuracy",
@@ -86,5 +91,20 @@ __all__ = [
     "set_isa",
     "set_num_threads",
 ]
+
+_MEASURING = {
+    "Benchmark": "gristmill.benchmark",
+    "Comparison": "gristmill.comparison",
+    "bench": "gristmill.benchmark",
+    "compare": "gristmill.comparison",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what measures when it is first asked for: a session needs none of it."""
+    if name in _MEASURING:
+        return getattr(importlib.import_module(_MEASURING[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 apply_environment()

@@ -25,6 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    options.check_writable(arguments.html)
     found = bench(arguments.tables, seconds=arguments.seconds, full=arguments.full)
     if arguments.html is not None:
         arguments.html.write_text(found.html(), encoding="utf-8")

@@ -47,6 +47,7 @@ def _names(text: str) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    options.check_writable(arguments.csv, arguments.html)
     found = compare(
         arguments.model,
         arguments.calibration,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from pathlib import Path
+
+from gristmill.errors import ArgumentError
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +26,17 @@ def positive_int(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse files that could not be written, before the work whose results they are to hold.
+
+    Raises:
+        ArgumentError: A folder does not exist or may not be written to.
+    """
+    for path in paths:
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise ArgumentError("cannot be written: choose a file in a folder that exists and is yours", file=str(path))
 
 
 def print_json(document: object) -> None:

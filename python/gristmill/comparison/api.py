@@ -72,7 +72,7 @@ def compare(
         >>> [candidate.name for candidate in found.candidates]
         ['gristmill dense f32', 'gristmill dense int8']
     """
-    _check(sparsity, batch, threads, peers, seconds, method)
+    _check(sparsity, batch, threads, peers, seconds, method, cold_starts)
     model, calibration, name = _given(model, calibration)
     data = gather(model.graph, calibration, samples)
     with ExitStack() as stack:
@@ -81,7 +81,8 @@ def compare(
         forms = make_forms(model, data, sparsity, method, folder, say)
         program = None if torch_program is None else os.path.abspath(torch_program)
         others, lines = peer_candidates(model, forms, list(dict.fromkeys(peers)), program, folder)
-        run = Run(folder, data, seconds, say, [*forms.candidates, *others], [data.note, *lines])
+        about = "The model is quantized already, so it is compared as it is." if is_quantized(model) else data.note
+        run = Run(folder, data, seconds, say, [*forms.candidates, *others], [about, *lines])
         for setting in _settings(batch, threads, model.inputs, run.notes):
             run.measure(setting)
         if cold_starts:
@@ -106,6 +107,7 @@ def _check(
     peers: Sequence[str],
     seconds: float,
     method: str | None,
+    cold_starts: int,
 ) -> None:
     for share in sparsity:
         if not 0 < share < 1:
@@ -118,6 +120,8 @@ def _check(
             raise ArgumentError(f"must be among {', '.join(PEERS)}, got {peer!r}", node="peers")
     if not 0 < seconds <= 3600:
         raise ArgumentError(f"must lie between 0 and 3600, got {seconds!r}", node="seconds")
+    if cold_starts < 0:
+        raise ArgumentError(f"must not be negative, got {cold_starts!r}", node="cold_starts")
     if method is not None and method not in METHODS:
         raise ArgumentError(f"must be one of {', '.join(METHODS)}, got {method!r}", node="method")
 
