@@ -341,3 +341,27 @@ def test_what_cannot_be_run_is_refused_by_name(op: str) -> None:
     with pytest.raises(gm.UnsupportedOpError) as caught:
         gm.InferenceSession(graph_of(op, inputs, results, attributes))
     assert str(caught.value).startswith(message)
+
+
+def dynamically_quantized() -> Graph:
+    """A convolution and a product of bytes whose scales and zero points the run computes."""
+    builder = GraphBuilder()
+    y = builder.input("x", np.float32, (2, 4, 7, 6))
+    for index, (op, weights) in enumerate([("ConvInteger", bytes_of(4, 4, 3, 3)), ("MatMulInteger", bytes_of(6, 6))]):
+        values = (f"q{index}", f"s{index}", f"z{index}")
+        builder.add_node(Node("DynamicQuantizeLinear", (y,), values, {}, f"quantize{index}"))
+        constants = builder.constant("w", weights // 2 + 60), builder.constant("wz", zero(120))
+        moved = builder.add("Relu", [builder.add("DequantizeLinear", list(values))])
+        attributes = {"pads": (1, 1, 1, 1)} if op == "ConvInteger" else {}
+        sums = builder.add(op, [values[0], constants[0], values[2], constants[1]], **attributes)
+        real = builder.add("Mul", [builder.add("Cast", [sums], to=1), values[1]])
+        y = builder.add("Add", [builder.add("Mul", [real, builder.constant("ws", scale(1e-3))]), moved])
+    return builder.build([y])
+
+
+def test_dynamically_quantized_layers_run_on_bytes() -> None:
+    graph = dynamically_quantized()
+    assert_agrees(graph)
+    session = gm.InferenceSession(graph, threads=1)
+    kernels = [step.kernel for step in session.profile(*random_feeds(graph).values()).steps]
+    assert sum(kernel.startswith("s8") for kernel in kernels) == 2
