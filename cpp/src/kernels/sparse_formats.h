@@ -16,8 +16,9 @@
 ///     in_order            puts the four sums of Quads into the order of lanes
 ///     packed_in_order     puts the bytes into that order which sums in it become when they are packed
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
-///     Half, Few           kHasHalf: the levels of half the width and of 128 bits, for lane blocks that fill
-///     no more Simd                the level's f32 vectors
+///     Few                 the level of 128 bits, for four lanes or fewer
+///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
+///     Simd                the level's f32 vectors
 ///
 /// A lane block is kLaneBlock lanes, four vectors; of the last one of a row of pixels, no more vectors are
 /// computed than it fills.
@@ -75,41 +76,32 @@ class FinishS8 {
   const bool whole_bytes_;
 };
 
-/// The first four lanes of Quads, or the first sixteen: one 128-bit part, whose sums are in order. Level
-/// names `Wide`, the level whose epilogue it uses, and `widen`.
-template <class Level, int vectors>
+/// The first four lanes of Quads, whose sums are one 128-bit vector and in order. Level also names `Wide`,
+/// the level whose epilogue it uses, and `widen`. What whole lane blocks leave of 14 by 14 pixels is four
+/// lanes.
+template <class Level>
 struct FewQuads {
   using Entry = SparseQuad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
-  static constexpr int kSets = vectors == 1 ? 2 : 1;
+  static constexpr int kSets = 2;
 
   struct Sum {
-    typename Level::Vector sum[vectors];
+    typename Level::Vector sum;
 
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
       typename Level::Vector x[4];
       unroll<4>([&](auto i) GRISTMILL_INLINE { x[i] = Level::load(panel + kOffsetUnit * quad.offset[i]); });
       const auto low01 = Level::low8(x[0], x[1]), low23 = Level::low8(x[2], x[3]);
-      const auto w = Level::broadcast(quad.weight);
-      sum[0] = Level::multiply_add(sum[0], Level::low16(low01, low23), w);
-      if constexpr (vectors == 4) {
-        const auto high01 = Level::high8(x[0], x[1]), high23 = Level::high8(x[2], x[3]);
-        sum[1] = Level::multiply_add(sum[1], Level::high16(low01, low23), w);
-        sum[2] = Level::multiply_add(sum[2], Level::low16(high01, high23), w);
-        sum[3] = Level::multiply_add(sum[3], Level::high16(high01, high23), w);
-      }
+      sum = Level::multiply_add(sum, Level::low16(low01, low23), Level::broadcast(quad.weight));
     }
-    [[gnu::always_inline]] void add(const Sum& other) { sum[0] = Level::add(sum[0], other.sum[0]); }
+    [[gnu::always_inline]] void add(const Sum& other) { sum = Level::add(sum, other.sum); }
   };
 
   struct Finish : FinishS8<typename Level::Wide> {
     using FinishS8<typename Level::Wide>::FinishS8;
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      typename Level::Wide::Vector wide[(vectors + 1) / 2];
-      unroll<(vectors + 1) / 2>([&](auto i) GRISTMILL_INLINE {
-        wide[i] = Level::widen(of.sum[2 * i], of.sum[vectors == 1 ? 0 : 2 * i + 1]);
-      });
+      const typename Level::Wide::Vector wide[] = {Level::widen(of.sum)};
       FinishS8<typename Level::Wide>::store(wide, channel);
     }
   };
@@ -151,10 +143,9 @@ struct Quads {
   };
 
   static void multiply(const SparseJob& job) {
+    using Few = typename Level::Few;
+    if (job.lanes <= Few::kWidth) return SparseRows<FewQuads<Few>>::multiply(job);
     if constexpr (Level::kHasHalf) {
-      using Few = typename Level::Few;
-      if (job.lanes <= Few::kWidth) return SparseRows<FewQuads<Few, 1>>::multiply(job);
-      if (job.lanes <= 4 * Few::kWidth) return SparseRows<FewQuads<Few, 4>>::multiply(job);
       if (job.lanes <= kLaneBlock / 2) return SparseRows<Quads<typename Level::Half>>::multiply(job);
     }
     SparseRows<Quads>::multiply(job);

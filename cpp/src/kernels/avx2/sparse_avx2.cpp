@@ -10,12 +10,15 @@
 namespace gristmill {
 namespace {
 
+struct Avx2Few;
+
 struct Avx2 {
   using Vector = __m256i;
   using Epilogue = EpilogueAvx2;
   using OneChannel = OneChannelAvx2;
   using Bytes = UnpackedBytesAvx2;
   using Simd = F32x8;
+  using Few = Avx2Few;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
   static constexpr bool kHasHalf = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 192;
@@ -49,6 +52,30 @@ struct Avx2 {
   static Vector packed_in_order(Vector bytes) {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
+};
+
+/// Four lanes of Avx2.
+struct Avx2Few {
+  using Vector = __m128i;
+  using Wide = Avx2;
+  static constexpr std::size_t kWidth = 4, kLaneBlock = Avx2::kLaneBlock;
+
+  static Vector load(const std::uint8_t* from) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  }
+  static Vector broadcast(const std::int8_t (&weight)[4]) {
+    std::int32_t all;
+    __builtin_memcpy(&all, weight, 4);
+    return _mm_set1_epi32(all);
+  }
+  static Vector add(Vector a, Vector b) { return _mm_add_epi32(a, b); }
+  /// As exact as Avx2's.
+  static Vector multiply_add(Vector sum, Vector x, Vector w) {
+    return _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(x, w), _mm_set1_epi16(1)));
+  }
+  static Vector low8(Vector a, Vector b) { return _mm_unpacklo_epi8(a, b); }
+  static Vector low16(Vector a, Vector b) { return _mm_unpacklo_epi16(a, b); }
+  static __m256i widen(Vector v) { return _mm256_zextsi128_si256(v); }
 };
 
 }  // namespace

@@ -47,7 +47,7 @@ struct Avx512Half {
   }
 };
 
-/// A quarter of a lane block of Avx512.
+/// Four lanes of Avx512.
 struct Avx512Few {
   using Vector = __m128i;
   using Wide = Avx512Half;
@@ -64,10 +64,8 @@ struct Avx512Few {
   static Vector add(Vector a, Vector b) { return _mm_add_epi32(a, b); }
   static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm_dpbusd_epi32(sum, x, w); }
   static Vector low8(Vector a, Vector b) { return _mm_unpacklo_epi8(a, b); }
-  static Vector high8(Vector a, Vector b) { return _mm_unpackhi_epi8(a, b); }
   static Vector low16(Vector a, Vector b) { return _mm_unpacklo_epi16(a, b); }
-  static Vector high16(Vector a, Vector b) { return _mm_unpackhi_epi16(a, b); }
-  static __m256i widen(Vector a, Vector b) { return _mm256_set_m128i(b, a); }
+  static __m256i widen(Vector v) { return _mm256_zextsi128_si256(v); }
 };
 
 struct Avx512 {
