@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -386,14 +385,3 @@ def _hostile_archives() -> Iterator[tuple[str, bytes]]:
 
 def test_hostile_archives_are_refused(tmp_path: Path) -> None:
     check_refused(tmp_path, _hostile_archives(), ".keras")
-
-
-@pytest.mark.skipif("GRISTMILL_REAL_DATA" not in os.environ, reason="GRISTMILL_REAL_DATA is not set")
-def test_a_real_model_has_its_accuracy() -> None:
-    folder = Path(os.environ["GRISTMILL_REAL_DATA"])
-    with (folder / "fashion_cnn.h5").open("rb") as stream:
-        graph = read_h5(stream)
-    data = np.load(folder / "fashion_mnist.npz")
-    images = data["x_test"][..., np.newaxis].astype(np.float32) / 255
-    answers = np.concatenate([_answer(graph, batch).argmax(1) for batch in np.split(images, 20)])
-    assert (answers == data["y_test"]).sum() == 8921

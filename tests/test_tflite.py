@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -119,14 +118,3 @@ def test_unknown_operations_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     path = next(path for path in MODELS if b"conv2d" in path.read_bytes() and path.stem.endswith("float"))
     with pytest.raises(UnsupportedOpError, match=r"CONV_2D is not known; known are ABS"):
         read_tflite(path.read_bytes())
-
-
-@pytest.mark.skipif("GRISTMILL_REAL_DATA" not in os.environ, reason="GRISTMILL_REAL_DATA is not set")
-def test_a_real_model_agrees_with_its_onnx_twin() -> None:
-    folder = Path(os.environ["GRISTMILL_REAL_DATA"])
-    data = np.load(folder / "kws_1000.npz")
-    x = data["x"].astype(np.float32)
-    ours = _answer(gm.load(folder / "kws_dscnn_f32.tflite").graph, x)
-    twin = _answer(gm.load(folder / "kws_dscnn.onnx").graph, x)
-    np.testing.assert_allclose(ours, twin, atol=2e-6)
-    assert (ours.argmax(1) == data["y"]).sum() == 910

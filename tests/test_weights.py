@@ -356,12 +356,3 @@ def test_every_byte_of_a_checkpoint_may_be_wrong(load: Callable[..., Any]) -> No
 def test_unknown_suffix_names_what_is_known(load: Callable[..., Any]) -> None:
     with pytest.raises(ModelFormatError, match=r"\.doc.*\.npz"):
         load(b"", ".doc")
-
-
-@pytest.mark.skipif("GRISTMILL_REAL_DATA" not in os.environ, reason="GRISTMILL_REAL_DATA is not set")
-def test_a_real_checkpoint() -> None:
-    weights = load_weights(Path(os.environ["GRISTMILL_REAL_DATA"], "cifar10_resnet20.th"))
-    twin = load_weights(Path(os.environ["GRISTMILL_REAL_DATA"], "cifar10_resnet20.safetensors"))
-    assert len(weights) == 97
-    assert all((weights[name] == twin[name]).all() for name in twin)
-    assert weights["conv1.weight"].shape == (16, 3, 3, 3)

@@ -54,7 +54,7 @@ def _opset(node: Node, graph: Graph) -> int:
     if node.op == "Resize" and node.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric":
         return 19
     zero_point = graph.constants.get(node.input(2)) if node.op in {"QuantizeLinear", "DequantizeLinear"} else None
-    if zero_point is not None and zero_point.dtype.itemsize > 1:
+    if zero_point is not None and zero_point.dtype.itemsize == 2:
         return 21
     for version in range(_OLDEST_OPSET, min(_NEWEST_OPSET, defs.onnx_opset_version()) + 1):
         known = defs.get_schema(node.op, version, "").attributes if defs.has(node.op, version, "") else None

@@ -15,7 +15,7 @@ from gristmill.loaders.channels_last import Shape, Value
 from gristmill.loaders.keras.activations import activate_output
 from gristmill.loaders.keras.layer import Layer
 
-__all__ = ["CONVOLUTION_LAYERS"]
+__all__ = ["CONVOLUTION_LAYERS", "padding"]
 
 
 def _enter(layer: Layer, spatial: int) -> tuple[str, Shape, int]:
@@ -35,9 +35,10 @@ def _leave(layer: Layer, output: str, spatial: Shape, channels: int) -> list[Val
     return activate_output(layer, output, (batch, *spatial, channels), planar=True)
 
 
-def _padding(
+def padding(
     layer: Layer, spatial: Shape, kernel: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
 ) -> dict[str, Attribute]:
+    """The attributes of a window that is padded as the layer says."""
     reaches = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     match layer.text("padding", "valid"):
         case "valid":
@@ -82,7 +83,7 @@ def _convolve(layer: Layer, x: str, spatial: Shape, weights: list[str], name: st
     rank = len(spatial)
     kernel = layer.sizes("kernel_size", rank)
     strides, dilation = layer.sizes("strides", rank, 1), layer.sizes("dilation_rate", rank, 1)
-    attributes = _padding(layer, spatial, kernel, strides, dilation)
+    attributes = padding(layer, spatial, kernel, strides, dilation)
     output = layer.build.add(
         "Conv",
         [x, *weights],

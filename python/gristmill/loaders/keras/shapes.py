@@ -8,6 +8,7 @@ import numpy as np
 
 from gristmill.graph import Array
 from gristmill.loaders.channels_last import Shape, Value
+from gristmill.loaders.keras.convolutions import padding
 from gristmill.loaders.keras.layer import Layer
 
 __all__ = ["SHAPE_LAYERS"]
@@ -34,13 +35,13 @@ def _pool(op: str, rank: int) -> Callable[[Layer], Value]:
         x, spatial, channels = _enter(layer, rank)
         window = layer.sizes("pool_size", rank, 2)
         strides = window if layer.config.get("strides") is None else layer.sizes("strides", rank)
-        padding = layer.text("padding", "valid")
-        if padding not in ("valid", "same"):
-            raise layer.error(f"padding {padding!r} is not known")
-        pad = "SAME_UPPER" if padding == "same" else "VALID"
-        output = layer.build.add(op, [x], layer.name, kernel_shape=window, strides=strides, auto_pad=pad)
+        how = layer.text("padding", "valid")
+        if how not in ("valid", "same"):
+            raise layer.error(f"padding {how!r} is not known")
+        pads = padding(layer, spatial, window, strides, (1,) * rank)
+        output = layer.build.add(op, [x], layer.name, kernel_shape=window, strides=strides, **pads)
         extents = tuple(
-            None if n is None else -(-(n if padding == "same" else n - k + 1) // s)
+            None if n is None else -(-(n if how == "same" else n - k + 1) // s)
             for n, k, s in zip(spatial, window, strides, strict=True)
         )
         if any(extent is not None and extent < 1 for extent in extents):
