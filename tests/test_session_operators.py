@@ -352,7 +352,7 @@ def dynamically_quantized() -> Graph:
         builder.add_node(Node("DynamicQuantizeLinear", (y,), values, {}, f"quantize{index}"))
         constants = builder.constant("w", weights // 2 + 60), builder.constant("wz", zero(120))
         moved = builder.add("Relu", [builder.add("DequantizeLinear", list(values))])
-        attributes = {"pads": (1, 1, 1, 1)} if op == "ConvInteger" else {}
+        attributes: dict[str, Any] = {"pads": (1, 1, 1, 1)} if op == "ConvInteger" else {}
         sums = builder.add(op, [values[0], constants[0], values[2], constants[1]], **attributes)
         real = builder.add("Mul", [builder.add("Cast", [sums], to=1), values[1]])
         y = builder.add("Add", [builder.add("Mul", [real, builder.constant("ws", scale(1e-3))]), moved])
