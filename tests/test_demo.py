@@ -122,13 +122,13 @@ def test_folder_that_cannot_be_written_is_one_line(
     monkeypatch.setattr(demo, "tell", lambda *_, **__: told[0])
     assert main(["demo", "--html", str(tmp_path / "no" / "demo.html")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"gristmill: --html: {tmp_path / 'no'} cannot be written: ")
+    assert said.startswith(f"gristmill: {tmp_path / 'no' / 'demo.html'}: cannot be written: ")
     assert said.count("\n") == 1
     if not Path("/proc").is_dir():
         pytest.skip("no folder that nobody can write")
     monkeypatch.chdir("/proc")
     assert main(["demo"]) == 0
-    assert "No report and no model were written. /proc cannot be written: " in capsys.readouterr().out
+    assert "No report and no model were written. gristmill-demo.html: cannot be written: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+import tempfile
 from pathlib import Path
 
 from gristmill.errors import ArgumentError
@@ -32,10 +32,15 @@ def check_writable(*paths: Path | None) -> None:
     """Refuse files that could not be written, before the work whose results they are to hold.
 
     Raises:
-        ArgumentError: A folder does not exist or may not be written to.
+        ArgumentError: A folder does not exist or cannot be written to.
     """
-    for path in paths:
-        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+    for path in filter(None, paths):
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                writable = not path.is_dir()
+        except OSError:
+            writable = False
+        if not writable:
             raise ArgumentError("cannot be written: choose a file in a folder that exists and is yours", file=str(path))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -67,12 +66,10 @@ def _place(given: Path | None, *, wanted: bool) -> tuple[Path | None, str]:
     if given is None and not wanted:
         return None, ""
     page = Path(_PAGE) if given is None else given
-    folder = page.parent.absolute()
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return page, ""
-    except OSError as error:
-        reason = f"{folder} cannot be written: {error.strerror}"
-    if given is None:
-        return None, f"No report and no model were written. {reason}. Choose another place with --html FILE."
-    raise ArgumentError(reason, node="--html")
+        options.check_writable(page, page.with_suffix(".grist"))
+    except ArgumentError as error:
+        if given is not None:
+            raise
+        return None, f"No report and no model were written. {error}, with --html FILE."
+    return page, ""
