@@ -23,7 +23,7 @@ from gristmill.optimizer.metric import Problem
 from gristmill.optimizer.pruning import gather
 from gristmill.optimizer.refit import refit
 
-__all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "divergence", "measure_curves"]
+__all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "answers_of", "divergence", "measure_curves"]
 
 #: Sparsities at which errors are measured, and those that are handed out: fewer zeros than 30 % never pay.
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
@@ -114,6 +114,13 @@ def allocate(curves: Sequence[Curve], total: float, sparsity: float, cost: Cost 
     return {curve.layer.name: float(_GRID[at]) for curve, at in zip(curves, choose(float(np.exp(high))), strict=True)}
 
 
+def answers_of(graph: Graph) -> str:
+    """The value that holds a network's answers: its first output, or what a final softmax reads."""
+    name = graph.outputs[0].name
+    node = graph.producers().get(name)
+    return node.inputs[0] if node is not None and node.op in {"Softmax", "LogSoftmax"} else name
+
+
 def divergence(reference: Array, given: Array) -> float:
     """Mean Kullback-Leibler divergence of answers, taken as logits over the last axis."""
     p, q = (_log_softmax(answers.reshape(-1, answers.shape[-1]).astype(np.float64)) for answers in (reference, given))
@@ -151,8 +158,7 @@ def _sensitivities(
         if sum(len(next(iter(item.values()))) for item in few) < _PROBED:
             few.append(batch)
     found = dict.fromkeys((layer.name for layer in layers), 0.0)
-    answer = graph.outputs[0].name
-    logits = _before_softmax(graph, answer)
+    logits = answers_of(graph)
     for index, batch in enumerate(few):
         values = dict(batch)
         for node in graph.nodes:
@@ -183,11 +189,6 @@ def _computed(graph: Graph, executor: Executor, node: Node, values: Mapping[str,
     ]
     results = executor.compute(node, read)
     return {name: value for name, value in zip(node.outputs, results, strict=False) if name}
-
-
-def _before_softmax(graph: Graph, name: str) -> str:
-    node = graph.producers().get(name)
-    return node.inputs[0] if node is not None and node.op in {"Softmax", "LogSoftmax"} else name
 
 
 def _log_softmax(x: Array) -> Array:

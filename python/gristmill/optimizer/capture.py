@@ -125,6 +125,10 @@ class Lockstep:
         found = self._changed[batch].get(name)
         return self.original(batch, name) if found is None else found
 
+    def differs(self, batch: int, name: str) -> bool:
+        """Whether a value is there and the changed network has another."""
+        return name in self._changed[batch]
+
     def replace(self, batch: int, name: str, value: Array) -> None:
         """Set a value of the changed network."""
         self._forget(self._changed[batch], name)

@@ -70,6 +70,7 @@ def prune_calibrated(
     batches: Batches,
     *,
     method: str = "admm",
+    sequential: bool = True,
     seed: int = 0,
     on_layer: Callable[[Layer], None] = lambda _layer: None,
 ) -> tuple[Graph, dict[str, Fitted]]:
@@ -82,6 +83,8 @@ def prune_calibrated(
         targets: Pattern and sparsity by name of the layer.
         batches: Inputs of the network.
         method: One of :data:`METHODS`.
+        sequential: Refit layers for the inputs that they get from the changed layers before them, rather than for those
+            that they had.
         seed: Decides which positions of images are looked at.
         on_layer: Called before each layer.
     """
@@ -96,10 +99,17 @@ def prune_calibrated(
             step.advance(node)
             continue
         on_layer(layer)
-        found = fit_layer(graph, layer, gather(graph, layer, step, images, seed), targets.get(layer.name), method)
+        target = targets.get(layer.name)
+        if target is None and not sequential:
+            step.advance(node)
+            continue
+        found = fit_layer(graph, layer, gather(graph, layer, step, images, seed), target, method)
         fitted[layer.name] = found
         change = (layer, found.weights, found.bias)
         changes.append(change)
+        if not sequential:
+            step.advance(node)
+            continue
         changed = with_constants(graph.replace(nodes=[node]), [change])
         step.advance(node, changed.nodes[0], changed.constants)
     return with_constants(graph, changes), fitted
@@ -111,13 +121,29 @@ def gather(graph: Graph, layer: Layer, step: Lockstep, images: int, seed: int) -
     weights = layer.matrix(graph.constants)
     each = layer.rows // layer.groups
     statistics = [Statistics(weights[start : start + each]) for start in range(0, layer.rows, each)]
+    beside = _added_to(graph, layer)
     for batch in range(len(step)):
         x, z = step.original(batch, layer.source), step.changed(batch, layer.source)
         chosen = sampler.positions(x, batch)
+        debts: list[Array] | list[None] = [None] * layer.groups
+        if beside and step.differs(batch, beside):
+            gap = step.original(batch, beside) - step.changed(batch, beside)
+            debts = np.split(sampler.outputs(gap, chosen), layer.groups, axis=1)
         for group, one in enumerate(statistics):
             inputs = sampler.inputs(x, chosen, group)
-            one.add(inputs, inputs if z is x else sampler.inputs(z, chosen, group))
+            one.add(inputs, inputs if z is x else sampler.inputs(z, chosen, group), debts[group])
     return statistics
+
+
+def _added_to(graph: Graph, layer: Layer) -> str:
+    """The value that an Add joins with the layer's output and that nothing else sees, or an empty name."""
+    if graph.use_counts()[layer.output] != 1:
+        return ""
+    node = next((node for node in graph.nodes if layer.output in node.inputs), None)
+    if node is None or node.op != "Add":
+        return ""
+    other = [name for name in node.inputs if name != layer.output]
+    return other[0] if other else ""
 
 
 def fit_layer(

@@ -54,6 +54,13 @@ class Sampler:
         generator = np.random.default_rng((self._seed, batch))
         return np.argpartition(generator.random((len(x), total)), count - 1, axis=1)[:, :count]
 
+    def outputs(self, y: Array, chosen: Array | None) -> Array:
+        """The layer's outputs there, as (samples, rows)."""
+        if chosen is None:
+            return y.reshape(-1, self._layer.rows)
+        planes = y.reshape(len(y), self._layer.rows, -1)
+        return planes[np.arange(len(y))[:, None], :, chosen].reshape(-1, self._layer.rows)
+
     def inputs(self, x: Array, chosen: Array | None, group: int) -> Array:
         """What a group of the layer reads there, as (samples, columns)."""
         layer = self._layer
@@ -78,22 +85,25 @@ class Statistics:
         self._wide = columns > _WIDE
         self.count = 0
         self._shift: tuple[Array, Array] | None = None
-        self._sum_x, self._sum_z = np.zeros(columns), np.zeros(columns)
+        self._sum_z = np.zeros(columns)
         self._sum_y, self._square_y = np.zeros(rows), np.zeros(rows)
         self._kept: list[tuple[Array, Array]] = []
         size = 0 if self._wide else columns
         self._gram, self._cross = np.zeros((size, size)), np.zeros((rows, size))
 
-    def add(self, x: Array, z: Array) -> None:
-        """Add samples (samples, columns) as the original and the changed network see them."""
-        same = z is x
+    def add(self, x: Array, z: Array, debt: Array | None = None) -> None:
+        """Add samples (samples, columns) as the original and the changed network see them.
+
+        ``debt`` (samples, rows) is what the outputs should make up for besides.
+        """
         if self._shift is None:
             self._shift = (x.mean(axis=0), z.mean(axis=0))
         x, z = x - self._shift[0], z - self._shift[1]
         y = x @ self.weights.T
+        if debt is not None:
+            y += debt
         self.count += len(x)
-        self._sum_x += x.sum(axis=0, dtype=np.float64)
-        self._sum_z += (x if same else z).sum(axis=0, dtype=np.float64)
+        self._sum_z += z.sum(axis=0, dtype=np.float64)
         self._sum_y += y.sum(axis=0, dtype=np.float64)
         self._square_y += np.einsum("ij,ij->j", y, y, dtype=np.float64)
         if self._wide:
@@ -102,17 +112,15 @@ class Statistics:
             self._gram += z.T @ z
             self._cross += y.T @ z
 
-    def mean_x(self) -> Array:
-        """Mean of the original inputs."""
-        return self._mean(0, self._sum_x)
-
     def mean_z(self) -> Array:
         """Mean of the changed inputs."""
-        return self._mean(1, self._sum_z)
+        assert self._shift is not None
+        return np.asarray(self._shift[1] + self._sum_z / self.count)
 
     def bias_shift(self, weights: Array) -> Array:
         """What has to be added to the bias so that new weights on the changed inputs keep the mean of the outputs."""
-        before = self.weights.astype(np.float64) @ self.mean_x()
+        assert self._shift is not None
+        before = self.weights.astype(np.float64) @ self._shift[0] + self._sum_y / self.count
         return np.asarray(before - weights.astype(np.float64) @ self.mean_z())
 
     def problem(self, shrinkage: float | None = None) -> Problem:
@@ -145,11 +153,6 @@ class Statistics:
         return Problem(
             metric, target.astype(np.float32), scale, weights.astype(np.float32), (1 - share) * power + share * energy
         )
-
-    def _mean(self, which: int, total: Array) -> Array:
-        if self._shift is None:
-            return total
-        return np.asarray(self._shift[which] + total / self.count)
 
 
 def _scale(variance: Array) -> Array:
