@@ -13,7 +13,8 @@ from gristmill.console import progress
 from gristmill.errors import ArgumentError
 from gristmill.model import Model
 from gristmill.optimizer.allocate import Cost
-from gristmill.optimizer.calibration import CalibrationData, make_batches
+from gristmill.optimizer.batching import wide_batches
+from gristmill.optimizer.calibration import CalibrationData
 from gristmill.optimizer.channels import drop_dead_channels
 from gristmill.optimizer.describe import describe
 from gristmill.optimizer.kernel_times import KernelTimes, measure_kernel_times, stored_weights
@@ -105,7 +106,7 @@ def prune(
         raise ArgumentError(f"must be one of {', '.join(METHODS)}, got {method!r}", node="method")
     if calibration is None and method != "magnitude":
         raise ArgumentError(f"method {method!r} needs calibration data", node="calibration")
-    batches = [] if calibration is None else make_batches(model.graph, calibration, samples)
+    batches = [] if calibration is None else wide_batches(model.graph, calibration, samples)
     steps = list(sparsity) if isinstance(sparsity, (ConstantSparsity, PolynomialDecay)) else [sparsity]
     start = current = prepared(model.graph, batches)
     kind = parse_pattern(pattern)
@@ -179,7 +180,7 @@ def quantize(
         raise ArgumentError(f"must be one of {', '.join(MODES)}, got {mode!r}", node="mode")
     if mode == "static" and calibration is None:
         raise ArgumentError("static quantization needs calibration data", node="calibration")
-    batches = [] if calibration is None else make_batches(model.graph, calibration, samples)
+    batches = [] if calibration is None else wide_batches(model.graph, calibration, samples)
     how = Quantization(calibrator, percentile, symmetric, bias_correction, min_layer_sqnr, per_channel)
     graph = prepared(model.graph, batches)
     done = quantized(graph, mode, batches, how, ignore, equalize)
@@ -263,7 +264,7 @@ def optimize(
         raise ArgumentError("give either a sparsity or a budget", node="sparsity")
     if method not in METHODS:
         raise ArgumentError(f"must be one of {', '.join(METHODS)}, got {method!r}", node="method")
-    batches = make_batches(model.graph, calibration, samples)
+    batches = wide_batches(model.graph, calibration, samples)
     maker = _Maker(model, batches, quantize, method, pattern, ignore, cost, seed)
     if evaluate is None or max_drop is None:
         made = maker.make(0.5 if sparsity is None and not maker.has_own_sparsity else sparsity)

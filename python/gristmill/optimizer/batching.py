@@ -8,25 +8,32 @@ import numpy as np
 
 from gristmill.errors import GristmillError
 from gristmill.graph import Array, Graph
+from gristmill.optimizer.calibration import CalibrationData, make_batches
 from gristmill.optimizer.capture import Executor, forward
 from gristmill.optimizer.spill import spilled
 
-__all__ = ["joined"]
+__all__ = ["wide_batches"]
 
 _BATCH = 64
 _TRIED = 3
 
 
-def joined(graph: Graph, batches: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
-    """Fewer, larger batches if the network computes the same answers for them; otherwise the batches as they are.
+def wide_batches(graph: Graph, data: CalibrationData, samples: int) -> list[dict[str, Array]]:
+    """As :func:`~gristmill.optimizer.calibration.make_batches`, joined if the network gives the same answers then.
 
     A declared batch size is often only what the exporter saw. Whether the network depends on it is tried: a few batches
-    are run one by one and as one.
+    are run one by one and as one. Sessions still insist on it, so this is for what the optimizer runs itself.
+
+    Raises:
+        ArgumentError: As there; so are the other two.
+        DTypeError: See there.
+        ShapeError: See there.
     """
+    batches = make_batches(graph, data, samples)
     size = len(next(iter(batches[0].values())))
     count = max(_BATCH // max(size, 1), 1)
     if count == 1 or len(batches) < 2 or not _indifferent(graph, batches[:_TRIED]):
-        return [dict(batch) for batch in batches]
+        return batches
     return [_concatenated(batches[start : start + count]) for start in range(0, len(batches), count)]
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from gristmill.errors import ArgumentError, DTypeError, ShapeError
 from gristmill.graph import Array, Graph
-from gristmill.optimizer.batching import joined
 from gristmill.optimizer.files import read_arrays
 from gristmill.optimizer.spill import spilled
 from gristmill.reference import check_input
@@ -63,7 +62,7 @@ def make_batches(graph: Graph, data: CalibrationData, samples: int) -> list[dict
     if not batches:
         least = f"; the model takes {size} at a time" if size > 1 else ""
         raise ArgumentError(f"holds no samples; give a few hundred typical inputs{least}", node="calibration")
-    return joined(graph, batches)
+    return batches
 
 
 def _require_sound(graph: Graph, batch: Mapping[str, Array]) -> None:

@@ -63,9 +63,9 @@ def file_bytes(graph: Graph) -> int:
 
 
 def one_sample(graph: Graph, batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The least that the network takes: the first sample of a batch, or all if the batch size is fixed."""
-    fixed = any(info.shape and isinstance(info.shape[0], int) for info in graph.inputs)
-    return {info.name: batch[info.name] if fixed else batch[info.name][:1] for info in graph.inputs}
+    """The least that the network takes: the first sample of a batch, or as many as a fixed batch size asks for."""
+    fixed = [info.shape[0] for info in graph.inputs if info.shape and isinstance(info.shape[0], int)]
+    return {info.name: batch[info.name][: max(fixed, default=1)] for info in graph.inputs}
 
 
 def _runner(session: InferenceSession, feeds: Mapping[str, Array]) -> Callable[[], list[Array]]:

@@ -15,6 +15,7 @@ from gristmill.optimizer.prepare import prepare
 from gristmill.optimizer.pruning import Fitted, prune_by_magnitude, prune_calibrated
 from gristmill.optimizer.qdq import insert_weight_qdq
 from gristmill.optimizer.quantizing import Quantization, Quantized, quantize_static
+from gristmill.optimizer.repair import repair
 from gristmill.optimizer.rules import select_ignored
 
 __all__ = ["MODES", "Batches", "first_samples", "prepared", "pruned", "quantized"]
@@ -42,9 +43,11 @@ def pruned(
         with status(f"pruning {len(targets)} layers"):
             return prune_by_magnitude(graph, targets), {}
     with progress("pruning and refitting", len(find_layers(graph))) as begin:
-        return prune_calibrated(
+        changed, fitted = prune_calibrated(
             graph, targets, batches, method=method, seed=planner.seed, on_layer=lambda layer: begin(layer.name)
         )
+    with status("correcting means and deviations"):
+        return repair(graph, changed, batches), fitted
 
 
 def quantized(

@@ -128,7 +128,8 @@ def gather(graph: Graph, layer: Layer, step: Lockstep, images: int, seed: int) -
         debts: list[Array] | list[None] = [None] * layer.groups
         if beside and step.differs(batch, beside):
             gap = step.original(batch, beside) - step.changed(batch, beside)
-            debts = np.split(sampler.outputs(gap, chosen), layer.groups, axis=1)
+            if gap.shape == sampler.shape(x):
+                debts = np.split(sampler.outputs(gap, chosen), layer.groups, axis=1)
         for group, one in enumerate(statistics):
             inputs = sampler.inputs(x, chosen, group)
             one.add(inputs, inputs if z is x else sampler.inputs(z, chosen, group), debts[group])

@@ -4,7 +4,7 @@ Least squares shrinks what it cannot explain, so outputs of refitted layers vary
 stretched by ``g = 1 + k (s / t - 1)`` about its mean, s and t its deviations in the original and the changed network.
 One k for all layers is taken, the one of which the answers are closest to the original's, on samples that the
 deviations do not come from; 0 corrects the means alone. Stretched weights differ in the scales of their int8 rows, so
-the repair costs nothing at run time.
+the repair costs nothing at run time. Channels without weights stay as they are.
 """
 
 from __future__ import annotations
@@ -81,16 +81,21 @@ def _repaired(layer: Layer, graph: Graph, step: Lockstep, strength: float) -> tu
     even = range(0, len(step), 2)
     wanted, deviation = _moments([step.original(batch, layer.output) for batch in even], layer)
     mean, narrowed = _moments([step.changed(batch, layer.output) for batch in even], layer)
-    ratio = np.divide(deviation, narrowed, out=np.ones_like(deviation), where=narrowed > 1e-6 * deviation.max(initial=0))
+    alive = narrowed > 1e-6 * deviation.max(initial=0.0)
+    ratio = np.divide(deviation, narrowed, out=np.ones_like(deviation), where=alive)
     gain = 1.0 + strength * (np.clip(ratio, _LEAST, _MOST) - 1.0)
-    shift = wanted - gain * mean
+    matrix = layer.matrix(graph.constants)
+    shift = np.where(matrix.any(axis=1), wanted - gain * mean, 0.0)
     shape = [1, -1, *[1] * (step.changed(0, layer.output).ndim - 2)] if layer.is_conv else [-1]
     for batch in range(len(step)):
         y = step.changed(batch, layer.output)
         repaired = y * gain.reshape(shape) + shift.reshape(shape)
         step.replace(batch, layer.output, repaired.astype(np.float32))
-    matrix = (layer.matrix(graph.constants) * gain[:, None]).astype(np.float32)
-    return layer, matrix, (gain * layer.offsets(graph.constants) + shift).astype(np.float32)
+    return (
+        layer,
+        (matrix * gain[:, None]).astype(np.float32),
+        (gain * layer.offsets(graph.constants) + shift).astype(np.float32),
+    )
 
 
 def _moments(outputs: Sequence[Array], layer: Layer) -> tuple[Array, Array]:

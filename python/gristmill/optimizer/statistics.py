@@ -44,12 +44,19 @@ class Sampler:
         self._per_image = -(-wanted // max(images, 1))
         self._seed = seed
 
+    def shape(self, x: Array) -> tuple[int, ...]:
+        """Shape of the layer's outputs for inputs ``x``."""
+        layer = self._layer
+        if not layer.is_conv:
+            return (*x.shape[:-1], layer.rows)
+        return (len(x), layer.rows, *window(layer.node, x.shape[2:], layer.shape[2:]).output)
+
     def positions(self, x: Array, batch: int) -> Array | None:
         """The positions of one batch as (images, count) of flat indices; None takes everything."""
         layer = self._layer
         if not layer.is_conv:
             return None
-        total = int(np.prod(window(layer.node, x.shape[2:], layer.shape[2:]).output))
+        total = int(np.prod(self.shape(x)[2:]))
         count = min(self._per_image, total)
         generator = np.random.default_rng((self._seed, batch))
         return np.argpartition(generator.random((len(x), total)), count - 1, axis=1)[:, :count]
