@@ -9,11 +9,15 @@ names all tables are printed; ``--plot`` draws time over nonzeros and the speedu
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import importlib
 import itertools
+import operator
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +31,7 @@ from gristmill.kernels import CsrMatrix
 from gristmill.timing import interleave
 
 _Call = Callable[[], object]
+_Product = Callable[[Any, Any], object]
 _Floats = npt.NDArray[np.float64]
 
 _SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -86,22 +91,29 @@ def batch_bars(seconds: float, *, quick: bool) -> list[Bar]:
     return result
 
 
+def function_of(module: str, name: str) -> _Product | None:
+    """A function of an optional module; if that is missing, None, and a line on standard error."""
+    try:
+        function: _Product = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        print(f"{module} is skipped: {error}", file=sys.stderr)
+        return None
+    return function
+
+
 def peer_bars(seconds: float) -> list[Bar]:
     """Products of float32 matrices at 90 % zeros against scipy and MKL."""
     result = []
+    found = {"scipy": function_of("scipy.sparse", "csr_array") and operator.matmul}
+    found["MKL"] = found["scipy"] and function_of("sparse_dot_mkl", "dot_product_mkl")
+    peers = {name: product for name, product in found.items() if product}
     for m, k, p in _QUICK_SHAPES:
         generator = np.random.default_rng(0)
         a = CsrMatrix.from_dense(pruned(generator.standard_normal((m, k)).astype(np.float32), 0.9))
         x = generator.standard_normal((k, p)).astype(np.float32)
         out = np.empty((m, p), np.float32)
         calls: dict[str, _Call] = {"ours": lambda a=a, x=x, out=out: kernels.spmm(a, x, out=out, threads=1)}  # type: ignore[misc]
-        if importlib.util.find_spec("scipy"):
-            theirs = a.to_scipy()
-            calls["scipy"] = lambda theirs=theirs, x=x: theirs @ x  # type: ignore[misc]
-            if importlib.util.find_spec("sparse_dot_mkl"):
-                from sparse_dot_mkl import dot_product_mkl
-
-                calls["MKL"] = lambda theirs=theirs, x=x: dot_product_mkl(theirs, x)  # type: ignore[misc]
+        calls |= {name: functools.partial(product, a.to_scipy(), x) for name, product in peers.items()}
         timings = interleave(calls, seconds=seconds)
         for name, target in (("scipy", 10.0), ("MKL", 2.0)):
             if name in timings:
