@@ -103,12 +103,20 @@ def separate_curve(q: Array, name: str, alpha: float, stored: tuple[float, int],
     return quantize(curve(name, real, alpha), result[0], result[1], q.dtype.name)
 
 
+def fused(a: npt.ArrayLike, b: np.float32, c: npt.ArrayLike) -> Array:
+    """a * b + c, rounded to float32 once: long doubles hold more bits than the sum needs here."""
+    return np.asarray(np.asarray(a, np.longdouble) * np.longdouble(b) + np.asarray(c, np.longdouble), np.float32)
+
+
 def separate_add(
-    q: Array, stored: tuple[float, int], residual: Array, added: tuple[float, int], result: tuple[float, int]
+    a: Array, a_map: tuple[float, int], b: Array, b_map: tuple[float, int], result: tuple[float, int], output: str
 ) -> Array:
-    """Dequantize both, add in float32, quantize."""
-    total = dequantize(q, *stored) + dequantize(residual, *added)
-    return quantize(total, result[0], result[1], q.dtype.name)
+    """ONNX Runtime's QLinearAdd: both in steps of the sum."""
+    scale = np.float32(result[0])
+    a_ratio, b_ratio = np.float32(a_map[0]) / scale, np.float32(b_map[0]) / scale
+    offset = fused(a_map[1], a_ratio, b_ratio * np.float32(b_map[1]))
+    steps = fused(a, a_ratio, fused(b, b_ratio, np.float32(result[1]) - offset))
+    return np.asarray(np.clip(np.rint(steps), *RANGES[output])).astype(output)
 
 
 def f32_bound(magnitudes: Array, terms: int) -> Array:

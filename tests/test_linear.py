@@ -142,9 +142,10 @@ def test_curves_on_f32_are_accurate_and_the_same_on_all_levels(isa: str, name: s
     assert np.all(np.abs(y[finite] - expected) <= tolerance)
 
 
+@pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("curve", ["none", "hardswish"])
 @pytest.mark.parametrize(("output", "added"), [("uint8", "uint8"), ("uint8", "int8"), ("int8", "uint8")])
-def test_residuals_are_those_of_separate_operators(isa: str, output: str, added: str, curve: str) -> None:
+def test_residuals_are_those_of_separate_operators(isa: str, output: str, added: str, curve: str, first: bool) -> None:
     rng = np.random.default_rng(16)
     x, weights, scale = layer(rng)
     offset = 0 if output == "uint8" else -128
@@ -165,13 +166,15 @@ def test_residuals_are_those_of_separate_operators(isa: str, output: str, added:
             sum_scale=total[0],
             sum_zero_point=total[1],
             activation=kernels.Activation("relu"),
+            first=first,
         ),
     )
     y = kernels.linear(x, kernels.PackedLinear(weights), x_zero_point=128, epilogue=epilogue, residual=other)
     plain = oracle.requantize(product(x, weights, 128), None, scale, stored[1], output, 1)
     if curve != "none":
         plain, stored = oracle.separate_curve(plain, curve, 0.0, stored, result), result
-    expected = np.maximum(oracle.separate_add(plain, stored, other, quantization, total), total[1])
+    sides = (other, quantization, plain, stored) if first else (plain, stored, other, quantization)
+    expected = np.maximum(oracle.separate_add(*sides, total, output), total[1])
     np.testing.assert_array_equal(y, expected)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import gristmill as gm
+import oracles_dense as oracle
 from gristmill._core import Plan, Tensor
 from plans import Array, random_array, run_step
 
@@ -21,10 +23,6 @@ def to_bytes(steps: Array, zero_point: Array | int, dtype: str) -> Array:
     with np.errstate(all="ignore"):
         q = np.rint(steps.astype(np.float64)) + zero_point
     return np.asarray(np.clip(np.where(np.isnan(q), low, q), low, low + 255), np.int64).astype(dtype)
-
-
-def real(q: Array, quantization: _Map) -> Array:
-    return np.asarray((q.astype(np.float32) - np.float32(quantization[1])) * np.float32(quantization[0]))
 
 
 _SHAPES: list[tuple[tuple[int, ...], int | None]] = [
@@ -111,7 +109,17 @@ def test_lookup(isa: str, dtypes: tuple[str, str]) -> None:
             np.testing.assert_array_equal(y, table[x.view(np.uint8)])
 
 
-_FUNCTIONS: dict[str, Callable[[Array, Array], Array]] = {"add": np.add, "mul": np.multiply}
+def product_of_bytes(a: Array, a_map: _Map, b: Array, b_map: _Map, out_map: _Map, dtype: str) -> Array:
+    """ONNX Runtime's QLinearMul: the zero point is added before rounding."""
+    product = (a.astype(np.int32) - a_map[1]) * (b.astype(np.int32) - b_map[1])
+    ratio = np.float32(a_map[0]) * np.float32(b_map[0]) / np.float32(out_map[0])
+    return to_bytes(product.astype(np.float32) * ratio + np.float32(out_map[1]), 0, dtype)
+
+
+_FUNCTIONS: dict[str, Callable[[Array, _Map, Array, _Map, _Map, str], Array]] = {
+    "add": oracle.separate_add,
+    "mul": product_of_bytes,
+}
 
 
 @pytest.mark.parametrize("function", _FUNCTIONS)
@@ -140,8 +148,7 @@ def test_arithmetic_on_bytes(isa: str, function: str, shapes: tuple[tuple[int, .
             for s, t in zip((0.05, 0.03, 0.11), types, strict=True)
         ]
         a, b = (random_array(rng, t, s) for t, s in zip(types, shapes, strict=False))
-        value = _FUNCTIONS[function](real(a, maps[0]), real(b, maps[1]))
-        expected = to_bytes(value / np.float32(maps[2][0]), maps[2][1], types[2])
+        expected = _FUNCTIONS[function](a, maps[0], b, maps[1], maps[2], types[2])
 
         def add(plan: Plan, left: Tensor, right: Tensor, out: Tensor, maps: list[_Map] = maps) -> None:
             plan.qbinary("q", function, left, right, out, *maps)
@@ -171,6 +178,78 @@ def test_global_average_of_bytes(isa: str, dtypes: tuple[str, str], shape: tuple
         np.testing.assert_array_equal(y.reshape(shape[:2]), expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "stride", "pads", "dilation"),
+    [
+        ((2, 3, 9), (3,), (2,), (1, 1), (1,)),
+        ((2, 3, 7, 600), (3, 2), (1, 1), (1, 0, 1, 1), (1, 1)),
+        ((1, 2, 9, 8), (2, 3), (3, 2), (0, 2, 1, 2), (2, 2)),
+        ((1, 2, 4, 5, 6), (2, 2, 3), (1, 2, 1), (1, 0, 1, 0, 1, 1), (1, 1, 1)),
+        ((1, 0, 4), (2,), (1,), (0, 0), (1,)),
+    ],
+)
+def test_average_of_windows_of_bytes(
+    isa: str,
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    counts: bool,
+    dtype: str,
+) -> None:
+    rng, rank = np.random.default_rng(6), len(kernel)
+    x = random_array(rng, dtype, shape)
+    x_map, y_map = (0.05, 100 + _LOW[dtype]), (0.04, 131 + _LOW[dtype])
+    real = (x.astype(np.float32) - np.float32(x_map[1])) * np.float32(x_map[0])
+    spread = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
+    padded, inside = np.pad(real, spread), np.pad(np.ones(shape), spread, constant_values=float(counts))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    extents = [(n - span) // step + 1 for n, span, step in zip(padded.shape[2:], spans, stride, strict=True)]
+    sums, number = np.zeros((*shape[:2], *extents), np.float32), np.zeros((*shape[:2], *extents))
+    for tap in np.ndindex(*kernel):
+        starts = [t * d for t, d in zip(tap, dilation, strict=True)]
+        steps: list[Any] = [...]
+        for at, n, step in zip(starts, extents, stride, strict=True):
+            steps.append(slice(at, at + (n - 1) * step + 1, step))
+        sums, number = sums + padded[tuple(steps)], number + inside[tuple(steps)]
+    expected = to_bytes(sums / number.astype(np.float32) / np.float32(y_map[0]) + np.float32(y_map[1]), 0, dtype)
+    for threads in (1, 2):
+        (y,) = run_step(
+            lambda plan, a, b: plan.qaverage(
+                "a", a, b, kernel, stride, pads[:rank], pads[rank:], dilation, counts, x_map, y_map
+            ),
+            [x],
+            [(dtype, expected.shape)],
+            threads,
+        )
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(("shape", "axis"), [((5, 12), -1), ((3, 7, 2), 1), ((1, 1000), 1), ((0, 3), 1), ((4, 1), 1)])
+def test_softmax_of_bytes(isa: str, dtype: str, shape: tuple[int, ...], axis: int) -> None:
+    rng = np.random.default_rng(7)
+    x = random_array(rng, dtype, shape)
+    powers = np.exp(np.arange(256) * 0.05, dtype=np.float32)
+    offset = x.astype(np.int64) - _LOW[dtype]
+    p = powers[offset + 255 - offset.max(axis=axis, initial=0, keepdims=True)]
+    sums = np.zeros_like(p.take([0], axis)) if p.size else np.ones((), np.float32)
+    for index in range(p.shape[axis]):
+        sums = sums + p.take([index], axis)
+    expected = to_bytes(p * np.float32(254) / sums, _LOW[dtype], dtype)
+    for threads in (1, 2):
+        (y,) = run_step(
+            lambda plan, a, b: plan.qsoftmax("s", a, b, axis, powers.tolist(), 254.0, _LOW[dtype]),
+            [x],
+            [(dtype, shape)],
+            threads,
+        )
+        np.testing.assert_array_equal(y, expected)
+
+
 _PLAIN: _Map = (1.0, 0)
 _Q = Tensor.arena(0, "uint8", (2, 4))
 _R = Tensor.arena(64, "float32", (2, 4))
@@ -197,6 +276,22 @@ _BAD: dict[str, tuple[type[Exception], str, Callable[[Plan], None]]] = {
         "out: scale",
         lambda p: p.qbinary("q", "add", _Q, _Q, _S, _PLAIN, _PLAIN, (np.inf, 0)),
     ),
+    "range": (
+        gm.LimitError,
+        "out: its scale is too small",
+        lambda p: p.qbinary("q", "add", _Q, _Q, _S, (1e30, 0), _PLAIN, (1e-30, 0)),
+    ),
+    "product": (
+        gm.LimitError,
+        "out: its scale is too small",
+        lambda p: p.qbinary("q", "mul", _Q, _Q, _S, (1e20, 0), (1e20, 0), _PLAIN),
+    ),
+    "powers": (
+        gm.ArgumentError,
+        "powers",
+        lambda p: p.qsoftmax("q", _Q, _S, 0, [np.inf] * 256, 255.0, 0),
+    ),
+    "steps": (gm.ArgumentError, "steps", lambda p: p.qsoftmax("q", _Q, _S, 0, [1.0] * 256, 0.5, 0)),
     "reals": (
         gm.DTypeError,
         "a: expected uint8 or int8",

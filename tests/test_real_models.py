@@ -45,6 +45,19 @@ def test_keras_model(folder: Path) -> None:
     assert correct(folder / "fashion_cnn.h5", x, data["y_test"], 500) == 8921
 
 
+def test_digits(folder: Path) -> None:
+    data = np.load(folder / "mnist_test.npz")
+    assert (
+        correct(folder / "mnist_cntk.onnx", data["x"].reshape(-1, 1, 28, 28).astype(np.float32), data["y"], 1) == 9891
+    )
+
+
+def test_large_model(folder: Path) -> None:
+    data = np.load(folder / "fashion_mnist.npz")
+    x = data["x_test"][:, np.newaxis].astype(np.float32) / 255
+    assert correct(folder / "fashion_cnn_50mb.onnx", x, data["y_test"], 100) == 9259
+
+
 def test_tflite_model_and_its_onnx_twin(folder: Path) -> None:
     data = np.load(folder / "kws_1000.npz")
     x = data["x"].reshape(-1, 49, 10, 1).astype(np.float32)

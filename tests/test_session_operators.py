@@ -256,6 +256,7 @@ CASES: dict[str, list[tuple[Any, ...]]] = {
     ],
     "QLinearMul": [case(*QUANTIZED, BYTES, scale(0.03), zero(100), scale(0.05), zero(90))],
     "QLinearSigmoid": [case(*QUANTIZED, scale(1 / 256), zero(0))],
+    "QLinearSoftmax": [case(*QUANTIZED, scale(1 / 256), zero(0)), case(*QUANTIZED, scale(0.1), zero(9), axis=1)],
     "QuantizeLinear": [
         case(X, scale(), zero()),
         case(X, np.abs(reals(3)), axis=1, output_dtype=3),

@@ -16,6 +16,7 @@ namespace py = pybind11;
 namespace gristmill {
 namespace {
 
+using Numbers = std::vector<std::int64_t>;
 using Map = std::pair<float, std::int32_t>;  // scale and zero point
 
 QuantizedTensor quantized(const Tensor& tensor, const Map& map) { return {tensor, {map.first, map.second}}; }
@@ -94,6 +95,30 @@ void bind_quantized_steps(PlanClass& plan) {
       },
       py::arg("name"), py::arg("x"), py::arg("out"), py::arg("x_map"), py::arg("out_map"),
       "Mean of each plane of bytes (N, C, spatial...); maps are (scale, zero point).");
+  plan.def(
+      "qaverage",
+      [](PlanObject& object, const std::string& name, const Tensor& x, const Tensor& out, Numbers kernel,
+         Numbers stride, Numbers pad_begin, Numbers pad_end, Numbers dilation, bool count_include_pad,
+         Map x_map, Map out_map) {
+        object.plan.add(name, [&] {
+          return quantized_average_step({kernel, stride, dilation, pad_begin, pad_end, count_include_pad},
+                                        quantized(x, x_map), quantized(out, out_map));
+        });
+      },
+      py::arg("name"), py::arg("x"), py::arg("out"), py::arg("kernel"), py::arg("stride"),
+      py::arg("pad_begin"), py::arg("pad_end"), py::arg("dilation"), py::arg("count_include_pad"),
+      py::arg("x_map"), py::arg("out_map"),
+      "Mean of each window of bytes (N, C, spatial...); one number for each spatial axis.");
+  plan.def(
+      "qsoftmax",
+      [](PlanObject& object, const std::string& name, const Tensor& x, const Tensor& out, std::int64_t axis,
+         const SoftmaxPowers& powers, float steps, std::int32_t zero_point) {
+        object.plan.add(name,
+                        [&] { return quantized_softmax_step(x, out, axis, powers, steps, zero_point); });
+      },
+      py::arg("name"), py::arg("x"), py::arg("out"), py::arg("axis"), py::arg("powers"), py::arg("steps"),
+      py::arg("zero_point"),
+      "Softmax of bytes by a table of powers, in that many steps to one. May work in place.");
 }
 
 void bind_resize_steps(PlanClass& plan) {

@@ -202,16 +202,17 @@ void bind_epilogue(py::module_& m) {
   cls.def(
       "add_residual",
       [](EpilogueSpec& spec, const std::string& dtype, const Quantization& added, const Quantization& sum,
-         const Clamp& clamp) {
+         const Clamp& clamp, bool first) {
         ResidualAdd add;
         add.type = parse_name<DType>(dtype, kOutputNames, "residual dtype");
         add.quantization = quantization(added);
         add.sum = quantization(sum);
         add.activation =
             activation(std::get<0>(clamp), std::get<1>(clamp), std::get<2>(clamp), 0, "residual activation");
+        add.first = first;
         spec.epilogue.residual = add;
       },
-      py::arg("dtype"), py::arg("quantization"), py::arg("result"), py::arg("activation"),
+      py::arg("dtype"), py::arg("quantization"), py::arg("result"), py::arg("activation"), py::arg("first"),
       "Adds a residual of that type and quantization; the sum has a quantization and a clamp of its own.");
 }
 

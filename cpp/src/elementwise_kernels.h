@@ -10,21 +10,19 @@
 /// bit-identical. Outputs may be exactly the same array as an input; other overlaps are not allowed.
 namespace gristmill {
 
-/// out = quantize(dequantize(a) + dequantize(b)), as three separate operators would:
+/// The sum of two tensors of bytes in steps of a third:
 ///
-///     s   = fl(fl((a - zero_a) * scale_a) + fl((b - zero_b) * scale_b))
-///     out = rne(min(max(fl(s / scale_out), low), high)) + zero_out
+///     v   = fma(a, ratio_a, fma(b, ratio_b, fixed))          each fma rounds once
+///     out = rne(min(max(v, low), high))
 ///
-/// Elements are u8 after XOR with their array's flip (0x80 for s8 arrays, whose zero points are then raised
-/// by 128). A NaN quotient becomes low.
+/// byte_sum.h says what the numbers are. An array whose sign is 0x80 is s8, one whose sign is 0 is u8.
 struct AddBytesJob {
   const std::uint8_t *a, *b;
   std::uint8_t* out;
   std::size_t count;
-  std::uint8_t flip_a, flip_b, flip_out;
-  std::int32_t zero_a, zero_b, zero_out;  ///< in the domain of u8
-  float scale_a, scale_b, scale_out;
-  float low, high;  ///< whole numbers, from -zero_out to 255 - zero_out at most
+  std::uint8_t sign_a, sign_b, sign_out;
+  float ratio_a, ratio_b, fixed;  ///< such that v is finite
+  float low, high;                ///< whole numbers that out can hold
 };
 
 /// Functions of one f32, computed as stated, in this order:

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
+#include "byte_sum.h"
 #include "epilogue_kernels.h"
 #include "gristmill/error.h"
 #include "kernel_table.h"
@@ -188,18 +190,22 @@ void OutputStage::set_residual(const Epilogue& epilogue) {
     throw Error(ErrorKind::dtype, "residual",
                 std::string("a ") + dtype_name(output_) + " output cannot take a residual of " +
                     dtype_name(add.type));
-  Residual residual{add.type, {epilogue.output_scale, zero_point_}, add.quantization, add.sum, 0, 0};
-  Bounds bounds = real_bounds(add.activation, "residual");
-  if (is_byte(output_)) {
-    if (curve_ && epilogue.activation_output) residual.stored = *epilogue.activation_output;
-    require_quantization(residual.stored, output_, "output_scale");
-    require_quantization(residual.added, add.type, "residual");
-    require_quantization(residual.sum, output_, "residual sum");
-    bounds = byte_bounds(add.activation, residual.sum, output_, "residual");
+  if (!is_byte(output_)) {
+    const Bounds bounds = real_bounds(add.activation, "residual");
+    residual_ = {add.type, false, 0, 0, 0, bounds.low, bounds.high};
+    return;
   }
-  residual.low = bounds.low;
-  residual.high = bounds.high;
-  residual_ = residual;
+  ByteMap own{output_, {epilogue.output_scale, zero_point_}};
+  if (curve_ && epilogue.activation_output) own.map = *epilogue.activation_output;
+  require_quantization(own.map, output_, "output_scale");
+  require_quantization(add.quantization, add.type, "residual");
+  require_quantization(add.sum, output_, "residual sum");
+  const ByteMap other{add.type, add.quantization};
+  const AddBytesJob sum = byte_sum(add.first ? other : own, add.first ? own : other, {output_, add.sum});
+  const Bounds bounds = byte_bounds(add.activation, add.sum, output_, "residual");
+  const auto zero = static_cast<float>(add.sum.zero_point);
+  residual_ = {add.type,  add.first,         sum.ratio_a,       sum.ratio_b,
+               sum.fixed, bounds.low + zero, bounds.high + zero};
 }
 
 void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_point,
@@ -260,13 +266,24 @@ void OutputStage::add_residual(const StoredTile& tile, std::size_t at, const Ker
                                 tile.lanes);
     return;
   }
-  const auto flip = [](DType type) { return static_cast<std::uint8_t>(type == DType::s8 ? 0x80 : 0); };
-  const std::uint8_t own = flip(output_), other = flip(r.type);
   auto* bytes = static_cast<std::uint8_t*>(tile.out) + at;
-  kernels.elementwise.add_bytes({bytes, static_cast<const std::uint8_t*>(tile.residual) + at, bytes,
-                                 tile.lanes, own, other, own, r.stored.zero_point + own,
-                                 r.added.zero_point + other, r.sum.zero_point + own, r.stored.scale,
-                                 r.added.scale, r.sum.scale, r.low, r.high});
+  AddBytesJob job{bytes,
+                  static_cast<const std::uint8_t*>(tile.residual) + at,
+                  bytes,
+                  tile.lanes,
+                  sign_of(output_),
+                  sign_of(r.type),
+                  sign_of(output_),
+                  r.ratio_a,
+                  r.ratio_b,
+                  r.fixed,
+                  r.low,
+                  r.high};
+  if (r.first) {
+    std::swap(job.a, job.b);
+    std::swap(job.sign_a, job.sign_b);
+  }
+  kernels.elementwise.add_bytes(job);
 }
 
 }  // namespace gristmill

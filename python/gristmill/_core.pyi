@@ -96,6 +96,7 @@ class Epilogue:
         quantization: _Quantization | None,
         result: _Quantization | None,
         activation: tuple[str, float, float],
+        first: bool,
     ) -> None: ...
 
 class _SparseMatrix(Protocol):
@@ -335,6 +336,23 @@ class Plan:
     ) -> None: ...
     def qglobal_average(
         self, name: str, x: Tensor, out: Tensor, x_map: _Quantization, out_map: _Quantization
+    ) -> None: ...
+    def qaverage(
+        self,
+        name: str,
+        x: Tensor,
+        out: Tensor,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pad_begin: Sequence[int],
+        pad_end: Sequence[int],
+        dilation: Sequence[int],
+        count_include_pad: bool,
+        x_map: _Quantization,
+        out_map: _Quantization,
+    ) -> None: ...
+    def qsoftmax(
+        self, name: str, x: Tensor, out: Tensor, axis: int, powers: Sequence[float], steps: float, zero_point: int
     ) -> None: ...
     def resize(
         self,

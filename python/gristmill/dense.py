@@ -57,10 +57,9 @@ class Activation:
 
 @dataclass(frozen=True)
 class Residual:
-    """Another tensor that is added to the output, exactly as separate operators would.
+    """Another tensor that is added to the output, exactly as a separate operator would.
 
-    The output and the tensor are dequantized, added in float32, and quantized to the scale of the sum. For float32
-    outputs the scales are not used.
+    Sums of 8-bit tensors are those of ONNX Runtime's QLinearAdd. For float32 outputs the scales are not used.
 
     Attributes:
         dtype: Element type of the tensor: ``uint8`` or ``int8`` beside 8-bit outputs, else ``float32``.
@@ -69,6 +68,7 @@ class Residual:
         sum_scale: Scale of the sum.
         sum_zero_point: Zero point of the sum.
         activation: Of the sum: none, relu or clip.
+        first: Whether the tensor is the first operand of an 8-bit sum, which may decide how the sum is rounded.
 
     Example:
         >>> Residual("uint8", scale=0.1, zero_point=128, sum_scale=0.2).activation.name
@@ -81,6 +81,7 @@ class Residual:
     sum_scale: float = 1.0
     sum_zero_point: int = 0
     activation: Activation = Activation()
+    first: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,6 +144,7 @@ class Epilogue:
                 (residual.scale, residual.zero_point),
                 (residual.sum_scale, residual.sum_zero_point),
                 (clamp.name, clamp.low, clamp.high),
+                residual.first,
             )
         object.__setattr__(self, "_core", compiled)
 

@@ -74,15 +74,13 @@ ISA_TEST(elementwise_add_bytes) {
   Random random(2);
   for (int round = 0; round < (quick() ? 5 : 100); ++round) {
     AddBytesJob job{};
-    for (auto* flip : {&job.flip_a, &job.flip_b, &job.flip_out}) *flip = random.unit() < 0.5 ? 0x80 : 0;
-    for (auto* zero : {&job.zero_a, &job.zero_b, &job.zero_out})
-      *zero = static_cast<std::int32_t>(random.integer(0, 255));
-    for (auto* scale : {&job.scale_a, &job.scale_b, &job.scale_out})
-      *scale = static_cast<float>(random.unit() + 0.001);
-    if (round % 4 == 0) job.scale_a = job.scale_b = job.scale_out * 0.5f;  // ties
-    if (round == 1) job.scale_a = job.scale_b = std::numeric_limits<float>::max();
-    job.low = static_cast<float>(-job.zero_out);
-    job.high = static_cast<float>(255 - job.zero_out);
+    for (auto* sign : {&job.sign_a, &job.sign_b, &job.sign_out}) *sign = random.unit() < 0.5 ? 0x80 : 0;
+    for (auto* ratio : {&job.ratio_a, &job.ratio_b}) *ratio = static_cast<float>(random.unit() + 0.001);
+    job.fixed = static_cast<float>(random.integer(-255, 255));
+    if (round % 4 == 0) job.ratio_a = job.ratio_b = 0.5f;  // ties
+    if (round == 1) job.ratio_a = job.ratio_b = 0x1p100f;
+    job.low = job.sign_out != 0 ? -128.0f : 0.0f;
+    job.high = job.low + 255.0f;
     for_each_count([&](std::size_t count, Edge edge) {
       GuardedBuffer<std::uint8_t> a(count, edge), b(count, edge), out(count, edge), expected(count, edge);
       copy_to(a, random_bytes(random, count));

@@ -25,8 +25,8 @@
 ///                   curves (leaky relu, hardswish, ...) map integers by a table of 256 entries: dequantize
 ///                   with output_scale and zero_point, apply in f64, quantize with activation_output. On f32
 ///                   they are computed (elementwise_kernels.h says how).
-///     residual      dequantize both the output and another tensor of its shape, add in f32, quantize to the
-///                   scale of the sum, with a clamp of its own. On f32, add and clamp.
+///     residual      another tensor of the output's shape is added, as byte_sum.h says, with a clamp of the
+///                   sum. On f32, add and clamp.
 namespace gristmill {
 
 enum class ActivationKind : std::uint8_t {
@@ -51,6 +51,7 @@ struct ResidualAdd {
   ScaleAndZeroPoint quantization{1, 0};  ///< of the tensor that is added
   ScaleAndZeroPoint sum{1, 0};           ///< of the result, whose type is the epilogue's output
   Activation activation{};               ///< none, relu or clip, of the sum
+  bool first = false;                    ///< whether it is the first operand of a sum of bytes
 };
 
 /// An epilogue as the user states it.
@@ -114,7 +115,8 @@ class OutputStage {
 
   struct Residual {
     DType type;
-    ScaleAndZeroPoint stored, added, sum;
+    bool first;
+    float ratio_a, ratio_b, fixed;  ///< of a sum of bytes, as in byte_sum.h
     float low, high;
   };
 

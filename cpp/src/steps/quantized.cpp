@@ -6,25 +6,15 @@
 #include <string>
 
 #include "affine_table.h"
+#include "byte_sum.h"
 #include "gristmill/isa.h"
 #include "kernel_table.h"
+#include "quantized_checks.h"
 #include "step_checks.h"
 #include "strided_loops.h"
 
 namespace gristmill {
 namespace {
-
-/// A byte tensor's map in the domain of u8, checked.
-Affine affine_of(const QuantizedTensor& x, const char* name) {
-  require_dtype(name, x.tensor, {DType::u8, DType::s8});
-  try {
-    return AffineTable({{&x.map.scale, 1}, {&x.map.zero_point, 1}, std::nullopt},
-                       x.tensor.dtype() == DType::u8 ? QuantType::u8 : QuantType::s8, 1)
-        .channel(0);
-  } catch (const Error& error) {
-    throw Error(error.kind(), name, error.where() + " " + error.reason());
-  }
-}
 
 class DynamicQuantizeStep final : public Step {
  public:
@@ -90,12 +80,6 @@ class LookupStep final : public Step {
   Address x_, out_;
 };
 
-/// Rounds half to even; exact for magnitudes below 2^22.
-float round_half_even(float value) {
-  constexpr float kRounder = 0x1.8p23f;
-  return (value + kRounder) - kRounder;
-}
-
 class QuantizedBinaryStep final : public Step {
  public:
   QuantizedBinaryStep(QuantizedFunction function, const QuantizedTensor& a, const QuantizedTensor& b,
@@ -103,46 +87,26 @@ class QuantizedBinaryStep final : public Step {
       : kernels_(active_kernels().elementwise),
         function_(function),
         loops_(broadcast_loops<3>(out.tensor, {&a.tensor, &b.tensor}, {"a", "b"})),
+        job_(byte_sum(checked_map(a, "a"), checked_map(b, "b"), checked_map(out, "out"))),
+        zero_a_(a.map.zero_point),
+        zero_b_(b.map.zero_point),
+        zero_out_(static_cast<float>(out.map.zero_point)),
+        ratio_(a.map.scale * b.map.scale / out.map.scale),
         a_(read("a", a.tensor)),
         b_(read("b", b.tensor)),
         out_(write("out", out.tensor)) {
-    const Affine maps[] = {affine_of(a, "a"), affine_of(b, "b"), affine_of(out, "out")};
-    job_ = {nullptr,
-            nullptr,
-            nullptr,
-            0,
-            maps[0].flip,
-            maps[1].flip,
-            maps[2].flip,
-            maps[0].zero_point,
-            maps[1].zero_point,
-            maps[2].zero_point,
-            maps[0].scale,
-            maps[1].scale,
-            maps[2].scale,
-            static_cast<float>(-maps[2].zero_point),
-            static_cast<float>(255 - maps[2].zero_point)};
+    if (function_ == QuantizedFunction::mul && !std::isfinite(ratio_ * 65536.0f))
+      throw Error(ErrorKind::limit, "out", "its scale is too small for what is multiplied");
   }
 
   void run(const Frame& frame) const override {
-    AddBytesJob whole = job_;
-    whole.a = frame.at<const std::uint8_t>(a_);
-    whole.b = frame.at<const std::uint8_t>(b_);
-    whole.out = frame.at<std::uint8_t>(out_);
+    const auto* a = frame.at<const std::uint8_t>(a_);
+    const auto* b = frame.at<const std::uint8_t>(b_);
+    auto* out = frame.at<std::uint8_t>(out_);
     const auto& step = loops_.line().step;
-    const bool dense = function_ == QuantizedFunction::add && step[1] == 1 && step[2] == 1;
     loops_.for_each_piece(1, frame.threads, [&](const auto& at, std::size_t count) {
-      AddBytesJob job = whole;
-      job.a += at[1];
-      job.b += at[2];
-      job.out += at[0];
-      job.count = count;
-      if (dense)
-        kernels_.add_bytes(job);
-      else if (function_ == QuantizedFunction::add)
-        combine(job, step[1], step[2], [](float a, float b) { return a + b; });
-      else
-        combine(job, step[1], step[2], [](float a, float b) { return a * b; });
+      const Line line{a + at[1], b + at[2], step[1], step[2], out + at[0], count};
+      function_ == QuantizedFunction::add ? add(line) : multiply(line);
     });
   }
 
@@ -152,19 +116,41 @@ class QuantizedBinaryStep final : public Step {
   bool works_in_place() const override { return true; }
 
  private:
-  /// What add_bytes does, with any function, for operands that may stay.
-  template <class Function>
-  static void combine(const AddBytesJob& job, std::ptrdiff_t a_step, std::ptrdiff_t b_step,
-                      const Function& function) {
-    const std::uint8_t *a = job.a, *b = job.b;
-    for (std::size_t i = 0; i < job.count; ++i, a += a_step, b += b_step) {
-      const float left = static_cast<float>((*a ^ job.flip_a) - job.zero_a) * job.scale_a;
-      const float right = static_cast<float>((*b ^ job.flip_b) - job.zero_b) * job.scale_b;
-      float value = function(left, right) / job.scale_out;
-      value = value > job.low ? value : job.low;
-      value = value < job.high ? value : job.high;
-      const auto q = static_cast<std::int32_t>(round_half_even(value)) + job.zero_out;
-      job.out[i] = static_cast<std::uint8_t>(q ^ job.flip_out);
+  struct Line {
+    const std::uint8_t *a, *b;
+    std::ptrdiff_t a_step, b_step;
+    std::uint8_t* out;
+    std::size_t count;
+  };
+
+  /// Elements that are `step` apart as neighbours: copied if they are not.
+  static const std::uint8_t* neighbours(const std::uint8_t* from, std::ptrdiff_t step, std::size_t count,
+                                        std::uint8_t* copy) {
+    if (step == 1) return from;
+    for (std::size_t i = 0; i < count; ++i, from += step) copy[i] = *from;
+    return copy;
+  }
+
+  void add(const Line& line) const {
+    constexpr std::size_t kPiece = 1024;
+    std::uint8_t a[kPiece], b[kPiece];
+    AddBytesJob job = job_;
+    for (std::size_t i = 0; i < line.count; i += kPiece) {
+      const auto offset = static_cast<std::ptrdiff_t>(i);
+      job.count = std::min(kPiece, line.count - i);
+      job.a = neighbours(line.a + offset * line.a_step, line.a_step, job.count, a);
+      job.b = neighbours(line.b + offset * line.b_step, line.b_step, job.count, b);
+      job.out = line.out + i;
+      kernels_.add_bytes(job);
+    }
+  }
+
+  void multiply(const Line& line) const {
+    const std::uint8_t *a = line.a, *b = line.b;
+    const std::int32_t zero_a = zero_a_ + job_.sign_a, zero_b = zero_b_ + job_.sign_b;
+    for (std::size_t i = 0; i < line.count; ++i, a += line.a_step, b += line.b_step) {
+      const std::int32_t product = ((*a ^ job_.sign_a) - zero_a) * ((*b ^ job_.sign_b) - zero_b);
+      line.out[i] = nearest_byte(static_cast<float>(product) * ratio_ + zero_out_, job_.low, job_.high);
     }
   }
 
@@ -172,61 +158,9 @@ class QuantizedBinaryStep final : public Step {
   QuantizedFunction function_;
   StridedLoops<3> loops_;
   AddBytesJob job_;
+  std::int32_t zero_a_, zero_b_;
+  float zero_out_, ratio_;
   Address a_, b_, out_;
-};
-
-class QuantizedGlobalAverageStep final : public Step {
- public:
-  QuantizedGlobalAverageStep(const QuantizedTensor& x, const QuantizedTensor& out)
-      : kernels_(active_kernels().quantize), x_(read("x", x.tensor)), out_(write("out", out.tensor)) {
-    const AxisSplit split = split_at(x.tensor.shape(), 1);
-    planes_ = split.outer * split.extent;
-    plane_ = split.inner;
-    if (plane_ == 0) throw Error(ErrorKind::shape, "x", "has planes without elements");
-    if (plane_ > kMostSummed)
-      throw Error(ErrorKind::limit, "x",
-                  "planes of " + std::to_string(plane_) + " elements could overflow int32");
-    const Affine in = affine_of(x, "x"), to = affine_of(out, "out");
-    flip_ = in.flip;
-    bias_ = -in.zero_point * static_cast<std::int32_t>(plane_);
-    map_ = to;
-    map_.scale = in.scale / (to.scale * static_cast<float>(plane_));
-    if (!std::isfinite(map_.scale)) throw Error(ErrorKind::limit, "out", "its scale is too small for x");
-  }
-
-  void run(const Frame& frame) const override {
-    const auto* x = frame.at<const std::uint8_t>(x_);
-    auto* out = frame.at<std::uint8_t>(out_);
-    for_each_range(planes_, ceil_div(kRangeBytes, plane_), frame.threads,
-                   [&](std::size_t begin, std::size_t end) { average(x, out, begin, end); });
-  }
-
-  std::string kernel() const override { return "quantized global average"; }
-
- private:
-  static constexpr std::size_t kMostSummed = std::numeric_limits<std::int32_t>::max() / 255;
-
-  void average(const std::uint8_t* x, std::uint8_t* out, std::size_t begin, std::size_t end) const {
-    constexpr std::size_t kBatch = 256;
-    std::int32_t sums[kBatch];
-    for (; begin < end; begin += kBatch) {
-      const std::size_t count = std::min(kBatch, end - begin);
-      for (std::size_t p = 0; p < count; ++p) {
-        const std::uint8_t* plane = x + (begin + p) * plane_;
-        std::int32_t sum = bias_;
-        for (std::size_t i = 0; i < plane_; ++i) sum += plane[i] ^ flip_;
-        sums[p] = sum;
-      }
-      kernels_.requantize_run(sums, out + begin, count, map_, false);
-    }
-  }
-
-  const QuantizeKernels& kernels_;
-  std::size_t planes_, plane_;
-  std::int32_t bias_;
-  std::uint8_t flip_;
-  Affine map_;
-  Address x_, out_;
 };
 
 }  // namespace
@@ -254,16 +188,6 @@ StepPtr lookup_step(const Tensor& x, const Tensor& out, const std::array<std::ui
 StepPtr quantized_binary_step(QuantizedFunction function, const QuantizedTensor& a, const QuantizedTensor& b,
                               const QuantizedTensor& out) {
   return std::make_unique<const QuantizedBinaryStep>(function, a, b, out);
-}
-
-StepPtr quantized_global_average_step(const QuantizedTensor& x, const QuantizedTensor& out) {
-  const auto& shape = x.tensor.shape();
-  if (shape.size() < 2) throw Error(ErrorKind::shape, "x", "expected (batch, channels, spatial...)");
-  std::vector<bool> reduced(shape.size(), true);
-  reduced[0] = reduced[1] = false;
-  require_reduced_shape("out", out.tensor, shape, reduced);
-  element_count(shape, "x");
-  return std::make_unique<const QuantizedGlobalAverageStep>(x, out);
 }
 
 }  // namespace gristmill

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.compile.arithmetic import FLOAT, INT32, cast, combine, spread_along, store
-from gristmill.compile.lower_pooling import pool
 from gristmill.compile.program import Program, Value, unsupported
 from gristmill.compile.registry import lowers
 from gristmill.graph import Array, Node
 from gristmill.operators import TensorType, find
 from gristmill.operators.pooling import pool_window
+from gristmill.operators.quantized_elementwise import is_whole, softmax_powers, softmax_steps
 from gristmill.passes.quantized_movement import LOOKUP
 
 _Map = tuple[float, int]
@@ -105,16 +105,25 @@ def lower_byte_average(program: Program, node: Node) -> None:
 
 @lowers("QLinearAveragePool")
 def lower_byte_pool(program: Program, node: Node) -> None:
-    """The mean of each window, taken in float32."""
+    """The mean of each window."""
     x, out = _channels_first(program, node)
-    window = pool_window(node, TensorType(x.dtype, x.shape))
-    reals, means = (program.scratch(np.dtype(np.float32), value.shape) for value in (x, out))
-    (x_scale, x_zero), (y_scale, y_zero) = _map(program, node, 1), _map(program, node, 3)
-    counts = bool(node.integer("count_include_pad", 0))
-    program.step("dequantize", node, [x], [reals], [x_scale], [x_zero], None)
-    pool(program, node, "average", reals, window, means, counts)
-    program.step("quantize", node, [means], [out], [y_scale], [y_zero], None)
+    window, counts = pool_window(node, TensorType(x.dtype, x.shape)), bool(node.integer("count_include_pad", 0))
+    shape = (window.kernel, window.strides, window.begins, window.ends, window.dilations, counts)
+    maps = _map(program, node, 1), _map(program, node, 3)
+    if is_whole(window, x.shape):
+        program.step("qglobal_average", node, [x], [out], *maps)
+    else:
+        program.step("qaverage", node, [x], [out], *shape, *maps)
     _as_given(program, node, out)
+
+
+@lowers("QLinearSoftmax")
+def lower_byte_softmax(program: Program, node: Node) -> None:
+    """Softmax along an axis."""
+    x, out, axis = program.value(node.inputs[0]), program.result(node.outputs[0]), node.integer("axis", -1)
+    (x_scale, _), (_, zero_point) = _map(program, node, 1), _map(program, node, 3)
+    powers, steps = softmax_powers(x_scale, x.shape[axis]), softmax_steps(_constant(program, node, 3))
+    program.step("qsoftmax", node, [x], [out], axis, powers.tolist(), float(steps), zero_point, in_place=x)
 
 
 def _channels_first(program: Program, node: Node) -> tuple[Value, Value]:

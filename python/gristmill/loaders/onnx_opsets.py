@@ -138,13 +138,14 @@ def _softmax(step: Step, attributes: Mapping[str, Attribute]) -> list[Node]:
     if step.opset >= 13:
         return [node]
     axis, rank = node.integer("axis", 1), step.ranks.get(node.input(0))
+    last = {**attributes, "axis": -1}
     if axis == -1 or axis + 1 == rank:
-        return [replace(node, attributes={"axis": -1})]
+        return [replace(node, attributes=last)]
     flat, done, shape = step.value("flat"), step.value("done"), step.value("shape")
     return [
-        Node("Flatten", node.inputs, (flat,), {"axis": axis}, flat),
-        Node("Shape", node.inputs, (shape,), {}, shape),
-        Node(node.op, (flat,), (done,), {"axis": -1}, node.name),
+        Node("Flatten", node.inputs[:1], (flat,), {"axis": axis}, flat),
+        Node("Shape", node.inputs[:1], (shape,), {}, shape),
+        Node(node.op, (flat, *node.inputs[1:]), (done,), last, node.name),
         Node("Reshape", (done, shape), node.outputs, {}, step.value("reshaped")),
     ]
 
@@ -176,15 +177,11 @@ def _resize(step: Step, attributes: Mapping[str, Attribute]) -> list[Node]:
 
 
 def _qlinear_softmax(step: Step, _attributes: Mapping[str, Attribute]) -> list[Node]:
-    """Dequantized, Softmax of the opset that it names, quantized."""
-    node = step.node
-    real, done = step.value("real"), step.value("probabilities")
-    inner = Node("Softmax", (real,), (done,), {"axis": node.integer("axis", -1)}, f"{node.name}/Softmax")
-    return [
-        Node("DequantizeLinear", node.inputs[:3], (real,), {}, real),
-        *_softmax(replace(step, node=inner, opset=node.integer("opset", 13)), {}),
-        Node("QuantizeLinear", (done, *node.inputs[3:5]), node.outputs, {}, node.name),
-    ]
+    """Of the opset that it names."""
+    opset = step.node.integer("opset", 13)
+    axis = step.node.integer("axis", -1 if opset >= 13 else 1)
+    node = replace(step.node, attributes={"axis": axis, "opset": 13})
+    return _softmax(replace(step, node=node, opset=opset), node.attributes)
 
 
 _REWRITES: dict[str, Callable[[Step, Mapping[str, Attribute]], list[Node]]] = {

@@ -32,6 +32,12 @@ def store(steps: Array, zero_point: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(np.clip(kept, bounds.min, bounds.max)).astype(dtype)
 
 
+def saturate(steps: Array, dtype: np.dtype[Any]) -> Array:
+    """Reals rounded to even, as integers of a type: the nearest that it has."""
+    bounds = np.iinfo(dtype)
+    return np.asarray(np.clip(np.rint(steps), bounds.min, bounds.max)).astype(dtype)
+
+
 def quantize(x: Array, scale: Array, zero_point: Array) -> Array:
     """float32 reals to integers of the zero point's type."""
     return store(x.astype(np.float32) / scale, zero_point, zero_point.dtype)
@@ -40,6 +46,20 @@ def quantize(x: Array, scale: Array, zero_point: Array) -> Array:
 def dequantize(q: Array, scale: Array, zero_point: Array | int) -> Array:
     """Integers to float32 reals."""
     return np.asarray((q.astype(np.int32) - np.asarray(zero_point, np.int32)).astype(np.float32) * scale)
+
+
+def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
+    """``a * b + c`` in float32, rounded once, for a of at most 24 bits times b that float64 holds.
+
+    float64 rounds the sum to odd (its last bit set wherever it is inexact), so that rounding it again does no harm.
+    """
+    product, addend = np.asarray(a, np.float64) * b, np.asarray(c, np.float64)
+    total = product + addend
+    rest = total - product
+    error = (product - (total - rest)) + (addend - rest)
+    even = total.view(np.int64) & 1 == 0
+    odd = np.where((error != 0) & even, np.nextafter(total, np.copysign(np.inf, error)), total)
+    return np.asarray(odd, np.float32)
 
 
 def spread(node: Node, values: Array, x: Known) -> Array:

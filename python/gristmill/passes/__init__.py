@@ -17,6 +17,7 @@ from gristmill.passes.match_activations import match_activations
 from gristmill.passes.quantized_layers import make_quantized_layers
 from gristmill.passes.quantized_movement import keep_bytes
 from gristmill.passes.remove_identities import remove_identities
+from gristmill.passes.sink_transposes import sink_transposes
 from gristmill.reference import infer
 
 __all__ = ["simplify", "specialize"]
@@ -25,6 +26,7 @@ __all__ = ["simplify", "specialize"]
 _PASSES = (
     fold_but_quantized,
     remove_identities,
+    sink_transposes,
     match_activations,
     keep_bytes,
     make_quantized_layers,

@@ -87,6 +87,7 @@ def _fuse_integer_residual(editor: Editor, node: Node) -> None:
             "residual_type": editor.byte_type(node.inputs[5] if other == node.inputs[3] else node.inputs[2]),
             "residual_scale": other_scale,
             "residual_zero_point": other_zero_point,
+            "residual_first": int(other == node.inputs[0]),
             "sum_scale": sum_scale,
             "sum_zero_point": sum_zero_point,
         }

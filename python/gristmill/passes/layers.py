@@ -10,7 +10,8 @@ attributes:
 
 Weights of int8 make an integer layer. It has ``x_zero_point``, ``output`` (the name of its element type) and ``scale``;
 for bytes also ``zero_point`` and ``output_scale``; ``curve_scale`` and ``curve_zero_point`` of what a curve yields; and
-with a residual ``residual_scale``, ``residual_zero_point``, ``sum_scale`` and ``sum_zero_point``.
+with a residual ``residual_scale``, ``residual_zero_point``, ``residual_first`` (whether it is the sum's first operand),
+``sum_scale`` and ``sum_zero_point``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gristmill.graph import Array, Attribute, Node
 from gristmill.operators.activation import sigmoid
 from gristmill.operators.convolution import conv_window, convolve, per_channel
 from gristmill.operators.quantization import dequantize, quantize, store
+from gristmill.operators.quantized_elementwise import Scaled, add_bytes
 from gristmill.operators.registry import Known, TensorType, operator
 
 CONV, LINEAR = "ConvLayer", "LinearLayer"
@@ -71,6 +73,7 @@ def epilogue_of(node: Node, bias: Array | None) -> Epilogue:
             node.real("sum_scale", 1.0),
             node.integer("sum_zero_point", 0),
             activation_of(node, "sum_"),
+            bool(node.integer("residual_first", 0)),
         )
     curve = None
     if "curve_scale" in node.attributes:
@@ -153,10 +156,12 @@ def _bytes(node: Node, steps: Array, output: np.dtype[Any], residual: Array | No
         y = quantize(real, scale, zero_point)
     if residual is None:
         return y
-    added = dequantize(residual, np.float32(node.real("residual_scale", 1.0)), node.integer("residual_zero_point", 0))
-    total = dequantize(y, scale, zero_point) + added
+    own: Scaled = y, scale, zero_point
+    other: Scaled = residual, np.float32(node.real("residual_scale", 1.0)), node.integer("residual_zero_point", 0)
+    sides = (other, own) if node.integer("residual_first", 0) else (own, other)
     scale, zero_point = np.float32(node.real("sum_scale", 1.0)), np.asarray(node.integer("sum_zero_point", 0), output)
-    return _clamp_bytes(quantize(total, scale, zero_point), activation_of(node, "sum_"), scale, zero_point)
+    total = add_bytes(*sides, np.asarray(scale), zero_point)
+    return _clamp_bytes(total, activation_of(node, "sum_"), scale, zero_point)
 
 
 def _clamp_bytes(y: Array, activation: Activation, scale: np.float32, zero_point: Array) -> Array:

@@ -2,7 +2,7 @@
 
 - DequantizeLinear sinks below what only moves elements, until it meets a QuantizeLinear with the same map: both go.
 - Between DequantizeLinear and QuantizeLinear a function of one element is a table of 256 entries (``Lookup``).
-- Sums, products and means of bytes become the operators that ONNX Runtime has for them.
+- Sums, products, means and softmaxes of bytes become the operators that ONNX Runtime has for them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ _FUNCTIONS = (
     "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
 )  # fmt: skip
 _PAIRS = {"Add": "QLinearAdd", "Mul": "QLinearMul"}
+_SINGLE = {
+    "AveragePool": "QLinearAveragePool",
+    "GlobalAveragePool": "QLinearGlobalAveragePool",
+    "Softmax": "QLinearSoftmax",
+}
 
 
 def _table_type(_node: Node, x: Known) -> TensorType:
@@ -51,13 +56,13 @@ def keep_bytes(graph: Graph) -> Graph:
     editor = Editor(graph)
     for node in editor.nodes(*_MOVES):
         _sink(editor, node)
-    for node in editor.nodes(*_PAIRS, "GlobalAveragePool", "Concat"):
+    for node in editor.nodes(*_PAIRS, *_SINGLE, "Concat"):
         if node.op in _PAIRS:
             _pair(editor, node)
         elif node.op == "Concat":
             _concat(editor, node)
         else:
-            _global_average(editor, node)
+            _single(editor, node)
     for node in editor.nodes("QuantizeLinear"):
         _function(editor, node)
     return editor.graph()
@@ -111,11 +116,12 @@ def _clamped_target(editor: Editor, node: Node) -> tuple[list[Node], Quantized] 
     return [node, relu, found[0]], found[1]
 
 
-def _global_average(editor: Editor, node: Node) -> None:
+def _single(editor: Editor, node: Node) -> None:
     x, found = source_of(editor, node.inputs[0]), target_of(editor, node.outputs[0])
     if x is not None and found is not None and x.dtype == found[1].dtype:
         inputs = (x.name, *_map_names(editor, x), *_map_names(editor, found[1]))
-        editor.replace((node, found[0]), make("QLinearGlobalAveragePool", inputs, found[0]))
+        attributes = {**node.attributes, "opset": 13} if node.op == "Softmax" else node.attributes
+        editor.replace((node, found[0]), make(_SINGLE[node.op], inputs, found[0], attributes))
 
 
 def _concat(editor: Editor, node: Node) -> None:

@@ -7,9 +7,10 @@
 
 #include "gristmill/plan.h"
 #include "gristmill/quantize.h"
+#include "gristmill/steps/pool.h"
 
-/// Quantized tensors: conversions (quantize.h has their arithmetic) and arithmetic on bytes, which is that of
-/// separate operators: dequantize, compute in f32, quantize. The same bits at every level.
+/// Quantized tensors: conversions (quantize.h has their arithmetic) and arithmetic on bytes, which rounds
+/// where ONNX Runtime's QLinear operators round on x86-64 (with AVX2). The same bits at every level.
 namespace gristmill {
 
 /// QuantParams that own their numbers; the axis may count from the back.
@@ -44,10 +45,30 @@ struct QuantizedTensor {
 
 enum class QuantizedFunction : std::uint8_t { add, mul };
 
-/// out = quantize(function(dequantize(a), dequantize(b))), broadcast as numpy does; may work in place on an
-/// operand that is not broadcast.
+/// The sum of a and b, as byte_sum.h says, or their product: with p = (a - zero_a) * (b - zero_b),
+///
+///     out = rne(fl(fl(f32(p) * fl(fl(scale_a * scale_b) / scale_out)) + zero_out))
+///
+/// saturated. Broadcast as numpy does; may work in place on an operand that is not broadcast.
 StepPtr quantized_binary_step(QuantizedFunction function, const QuantizedTensor& a, const QuantizedTensor& b,
                               const QuantizedTensor& out);
+
+/// The mean of each window of x (batch, channels, spatial...), which is f32 arithmetic, one operation at a
+/// time: fl((x - zero_x) * scale_x) for each element, added up in their order, divided by their number and by
+/// the scale of out, plus its zero point, rounded to even and saturated.
+StepPtr quantized_average_step(const PoolWindow& window, const QuantizedTensor& x,
+                               const QuantizedTensor& out);
+
+/// The powers of e that a softmax takes for bytes of which the greatest is 255, times a common factor.
+using SoftmaxPowers = std::array<float, 256>;
+
+/// Softmax along an axis: with p = powers[x + 255 - greatest x] (s8 raised by 128),
+///
+///     out = rne(fl(fl(p * steps) / sum of p)) + zero_point
+///
+/// saturated, where `steps` is how many steps of out make one. May work in place.
+StepPtr quantized_softmax_step(const Tensor& x, const Tensor& out, std::int64_t axis,
+                               const SoftmaxPowers& powers, float steps, std::int32_t zero_point);
 
 /// The mean of each plane of x (batch, channels, spatial...), requantized as ONNX Runtime does it: q =
 /// requantize(sum - n * zero_x) with scale fl(scale_x / fl(scale_out * n)). Throws Error(limit) for planes of

@@ -98,33 +98,25 @@ void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out
   for (; i < count; ++i) out[i] = table[in[i]];
 }
 
-struct Dequantizer {
-  __m256i flip, zero;
-  __m256 scale;
-  Dequantizer(std::uint8_t flip_bits, std::int32_t zero_point, float step)
-      : flip(_mm256_set1_epi32(flip_bits)),
-        zero(_mm256_set1_epi32(zero_point)),
-        scale(_mm256_set1_ps(step)) {}
-  __m256 operator()(const std::uint8_t* bytes) const {
-    __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
-    q = _mm256_sub_epi32(_mm256_xor_si256(q, flip), zero);
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(q), scale);
-  }
-};
+/// Eight bytes as floats: u8, or s8 if the sign is 0x80.
+__m256 load_bytes(const std::uint8_t* bytes, __m256i sign) {
+  const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_xor_si256(q, sign), sign));
+}
 
 void add_bytes(const AddBytesJob& job) {
-  const Dequantizer load_a(job.flip_a, job.zero_a, job.scale_a);
-  const Dequantizer load_b(job.flip_b, job.zero_b, job.scale_b);
-  const __m256 step = _mm256_set1_ps(job.scale_out);
+  const __m256i sign_a = _mm256_set1_epi32(job.sign_a), sign_b = _mm256_set1_epi32(job.sign_b);
+  const __m256 ratio_a = _mm256_set1_ps(job.ratio_a), ratio_b = _mm256_set1_ps(job.ratio_b);
+  const __m256 fixed = _mm256_set1_ps(job.fixed);
   const __m256 low = _mm256_set1_ps(job.low), high = _mm256_set1_ps(job.high);
-  const __m256i zero = _mm256_set1_epi32(job.zero_out);
-  const __m128i flip = _mm_set1_epi8(static_cast<char>(job.flip_out));
+  const __m128i raise = _mm_set1_epi16(job.sign_out), sign = _mm_set1_epi8(static_cast<char>(job.sign_out));
   const auto eight = [&](const std::uint8_t* a, const std::uint8_t* b) {
-    __m256 value = _mm256_div_ps(_mm256_add_ps(load_a(a), load_b(b)), step);
-    value = _mm256_min_ps(_mm256_max_ps(value, low), high);
-    const __m256i q = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
+    __m256 value = _mm256_fmadd_ps(load_bytes(b, sign_b), ratio_b, fixed);
+    value = _mm256_fmadd_ps(load_bytes(a, sign_a), ratio_a, value);
+    const __m256i q = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(value, low), high));
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-    return _mm_xor_si128(_mm_packus_epi16(words, words), flip);
+    const __m128i raised = _mm_add_epi16(words, raise);
+    return _mm_xor_si128(_mm_packus_epi16(raised, raised), sign);
   };
   std::size_t i = 0;
   for (; i + 8 <= job.count; i += 8)

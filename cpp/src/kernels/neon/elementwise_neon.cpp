@@ -93,33 +93,25 @@ void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out
   for (; i < count; ++i) out[i] = table[in[i]];
 }
 
-struct Dequantizer {
-  uint8x8_t flip, zero;
-  float scale;
-  Dequantizer(std::uint8_t flip_bits, std::int32_t zero_point, float step)
-      : flip(vdup_n_u8(flip_bits)), zero(vdup_n_u8(static_cast<std::uint8_t>(zero_point))), scale(step) {}
-  float32x4x2_t operator()(const std::uint8_t* bytes) const {
-    const int16x8_t q = vreinterpretq_s16_u16(vsubl_u8(veor_u8(vld1_u8(bytes), flip), zero));
-    return {{vmulq_n_f32(vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), scale),
-             vmulq_n_f32(vcvtq_f32_s32(vmovl_high_s16(q)), scale)}};
-  }
-};
+/// Eight bytes as floats: u8, or s8 if the sign is 0x80.
+float32x4x2_t load_bytes(const std::uint8_t* bytes, uint8x8_t sign) {
+  const int16x8_t q = vreinterpretq_s16_u16(vsubl_u8(veor_u8(vld1_u8(bytes), sign), sign));
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(q))), vcvtq_f32_s32(vmovl_high_s16(q))}};
+}
 
 void add_bytes(const AddBytesJob& job) {
-  const Dequantizer load_a(job.flip_a, job.zero_a, job.scale_a);
-  const Dequantizer load_b(job.flip_b, job.zero_b, job.scale_b);
-  const float32x4_t step = vdupq_n_f32(job.scale_out);
+  const uint8x8_t sign_a = vdup_n_u8(job.sign_a), sign_b = vdup_n_u8(job.sign_b);
+  const float32x4_t ratio_a = vdupq_n_f32(job.ratio_a), ratio_b = vdupq_n_f32(job.ratio_b);
+  const float32x4_t fixed = vdupq_n_f32(job.fixed);
   const float32x4_t low = vdupq_n_f32(job.low), high = vdupq_n_f32(job.high);
-  const int16x8_t zero = vdupq_n_s16(static_cast<std::int16_t>(job.zero_out));
-  const uint8x8_t flip = vdup_n_u8(job.flip_out);
-  const auto quantize = [&](float32x4_t a, float32x4_t b) {
-    const float32x4_t value = vmaxnmq_f32(vdivq_f32(vaddq_f32(a, b), step), low);
-    return vreinterpretq_s16_s32(vcvtnq_s32_f32(vminnmq_f32(value, high)));
+  const auto four = [&](float32x4_t a, float32x4_t b) {
+    const float32x4_t value = vfmaq_f32(vfmaq_f32(fixed, b, ratio_b), a, ratio_a);
+    return vreinterpretq_s16_s32(vcvtnq_s32_f32(vminnmq_f32(vmaxnmq_f32(value, low), high)));
   };
   const auto eight = [&](const std::uint8_t* from_a, const std::uint8_t* from_b) {
-    const float32x4x2_t a = load_a(from_a), b = load_b(from_b);
-    const int16x8_t q = vuzp1q_s16(quantize(a.val[0], b.val[0]), quantize(a.val[1], b.val[1]));
-    return veor_u8(vmovn_u16(vreinterpretq_u16_s16(vaddq_s16(q, zero))), flip);
+    const float32x4x2_t a = load_bytes(from_a, sign_a), b = load_bytes(from_b, sign_b);
+    const int16x8_t q = vuzp1q_s16(four(a.val[0], b.val[0]), four(a.val[1], b.val[1]));
+    return vmovn_u16(vreinterpretq_u16_s16(q));
   };
   std::size_t i = 0;
   for (; i + 8 <= job.count; i += 8) vst1_u8(job.out + i, eight(job.a + i, job.b + i));

@@ -58,13 +58,12 @@ void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out
 
 void add_bytes(const AddBytesJob& job) {
   for (std::size_t i = 0; i < job.count; ++i) {
-    const float a = static_cast<float>((job.a[i] ^ job.flip_a) - job.zero_a) * job.scale_a;
-    const float b = static_cast<float>((job.b[i] ^ job.flip_b) - job.zero_b) * job.scale_b;
-    float value = (a + b) / job.scale_out;
+    const auto a = static_cast<float>((job.a[i] ^ job.sign_a) - job.sign_a);
+    const auto b = static_cast<float>((job.b[i] ^ job.sign_b) - job.sign_b);
+    float value = __builtin_fmaf(a, job.ratio_a, __builtin_fmaf(b, job.ratio_b, job.fixed));
     value = value > job.low ? value : job.low;
     value = value < job.high ? value : job.high;
-    const std::int32_t q = static_cast<std::int32_t>(round_half_even(value)) + job.zero_out;
-    job.out[i] = static_cast<std::uint8_t>(static_cast<std::uint8_t>(q) ^ job.flip_out);
+    job.out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(round_half_even(value)));
   }
 }
 
