@@ -45,33 +45,32 @@ def _is_sound(item: dict[str, Any]) -> bool:
 
 
 def _measure(path: Path, function: Any, errors: type[Exception]) -> dict[str, Any]:  # noqa: ANN401
-    found = {"path": str(path), "size": path.stat().st_size, "file": None, "reason": None}
-    tracemalloc.reset_peak()
-    before, start = tracemalloc.get_traced_memory()[0], time.process_time()
+    """Load twice: for the time, and for the memory, as tracing is slow."""
+    start = time.process_time()
+    found = _reason(path, function, errors)
+    seconds = time.process_time() - start
+    tracemalloc.start()
+    _reason(path, function, errors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return {"path": str(path), "size": path.stat().st_size, "seconds": seconds, "bytes": peak, **found}
+
+
+def _reason(path: Path, function: Any, errors: type[Exception]) -> dict[str, Any]:  # noqa: ANN401
     try:
         function(path)
     except errors as error:
-        found |= {"file": vars(error)["file"], "reason": vars(error)["reason"]}
-    seconds = time.process_time() - start
-    return {**found, "seconds": seconds, "bytes": tracemalloc.get_traced_memory()[1] - before}
+        return {"file": vars(error)["file"], "reason": vars(error)["reason"]}
+    return {"file": None, "reason": None}
 
 
 def _main(folder: str, function: str) -> None:
     module, _, name = function.rpartition(".")
     load, errors = getattr(importlib.import_module(module), name), importlib.import_module("gristmill").GristmillError
     paths = sorted(Path(folder).iterdir())
-    _measure_untraced(load, paths[0], errors)
-    tracemalloc.start()
+    _reason(paths[0], load, errors)  # imports what the loader imports when it is first used
     for path in paths:
         print(json.dumps(_measure(path, load, errors)))
-
-
-def _measure_untraced(load: Any, path: Path, errors: type[Exception]) -> None:  # noqa: ANN401
-    """Import what the loader imports when it is first used."""
-    try:
-        load(path)
-    except errors:
-        return
 
 
 if __name__ == "__main__":

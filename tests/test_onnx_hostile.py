@@ -19,6 +19,7 @@ pytest.importorskip("onnx")
 import onnx
 from onnx import ModelProto, helper
 
+from hostile_files import check_refused
 from onnx_models import FLOAT, external, model, node, tensor, value, with_tensor
 
 W = np.ones((4, 3, 3, 3), np.float32)
@@ -216,6 +217,10 @@ def test_contradictions_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(make().SerializeToString())
     assert reason in str(refused(path))
+
+
+def test_refusals_take_little_time_and_memory(tmp_path: Path) -> None:
+    check_refused(tmp_path, ((name, make().SerializeToString()) for name, (_, make) in MODELS.items()), ".onnx")
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
