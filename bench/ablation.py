@@ -105,8 +105,8 @@ def markdown(rows: Sequence[Row]) -> str:
     lines += [
         "Top-1 accuracy in percent after each step, every step together with those before it. All steps drop the same "
         "share of each layer. A value in italics differs from the one on its left by less than the paired 95 % "
-        "interval; a loss beyond it would be marked with (!). `python bench/accuracy_table.py ablation --quick "
-        "--markdown docs/ablation.md` writes this page; without `--quick` it takes all samples.",
+        "interval; a loss beyond it would be marked with (!). `python bench/accuracy_table.py ablation --markdown "
+        "docs/ablation.md` writes this page.",
         "",
         "| step | what it does |",
         "|---|---|",
