@@ -90,6 +90,13 @@ def test_losses_are_named_and_wins_are_not(told: tuple[Story, Path]) -> None:
     assert said[-1] == "of the held-out images, 2 went from right to wrong and 0 from wrong to right"
 
 
+def test_busy_machine_is_told() -> None:
+    quiet, busy = candidate("gristmill", "int8", 0.0, 1.0), candidate("gristmill", "int8", 0.9, 1.0)
+    assert story._disturbances([quiet, busy]) == []
+    busy = replace(busy, timings={**busy.timings, 16: Timing(1.0, 3.0, 5)})
+    assert story._disturbances([quiet, busy])[0].startswith("the machine was busy, medians are up to 3.0 times")
+
+
 def test_command_writes_page_and_model_and_shows_tables(
     told: tuple[Story, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,8 @@ __all__ = ["BATCHES", "Candidate", "Step", "Story", "tell"]
 BATCHES = (1, 16)
 _REFIT_IMAGES, _COMPARED_IMAGES = 512, 64
 _TURN = 0.01
+#: Timings spread further than this are not to be trusted.
+_DISTURBED = 0.7
 _PEER = "onnxruntime"
 
 Float32 = npt.NDArray[np.float32]
@@ -268,7 +270,14 @@ def _measured(
         answers = _answers(each.outputs({"image": digits.images})[0], digits)
         version = "" if engine == "gristmill" else f" {ENGINES[engine].version}"
         found.append(Candidate(f"{engine}{version}", form.dtype, form.sparsity, size, answers, measured))
-    return found, notes
+    return found, notes + _disturbances(found)
+
+
+def _disturbances(candidates: Sequence[Candidate]) -> list[str]:
+    spread = max(timing.spread for one in candidates for timing in one.timings.values())
+    if spread < _DISTURBED:
+        return []
+    return [f"the machine was busy, medians are up to {1 + spread:.1f} times the best: run it again for steady gains"]
 
 
 def _answers(scores: Float32, digits: Digits) -> Evaluation:
