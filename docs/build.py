@@ -103,7 +103,15 @@ def write(site: Site, folder: Path) -> None:
 
 
 def _whole(site: Site, source: PurePosixPath, body: Html) -> str:
-    order = ("docs/index.md", "docs/guide.md", "docs/deploy.md", "docs/kernels.md", "docs/format.md", "docs/api.md")
+    order = (
+        "docs/index.md",
+        "docs/guide.md",
+        "docs/deploy.md",
+        "docs/kernels.md",
+        "docs/format.md",
+        "docs/ablation.md",
+        "docs/api.md",
+    )
     entries = []
     for name in map(PurePosixPath, order):
         here = name == source
