@@ -41,7 +41,7 @@ def test_installed_version_is_the_same() -> None:
 
 
 def test_package_is_marked_as_typed() -> None:
-    assert (Path(gm.__path__[0]) / "py.typed").is_file()
+    assert Path(gm.__file__).with_name("py.typed").is_file()
 
 
 def test_stubs_agree_with_the_extension() -> None:
