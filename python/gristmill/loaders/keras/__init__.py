@@ -2,7 +2,8 @@
 
 The container is read with suspicion (:mod:`gristmill.weights.hdf5`); ``sources`` finds each layer's weights,
 ``topology`` walks the configuration, and the tables of layers (``convolutions``, ``shapes``, ``activations``) translate
-each into ONNX's operators in NCHW, with the help of ``layer`` and of :mod:`gristmill.loaders.channels_last`.
+each into ONNX's operators in NCHW, with the help of ``layer`` and of :mod:`gristmill.loaders.channels_last`. ``keras1``
+puts models of Keras 1 into the words of Keras 2.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 
 from gristmill.errors import ModelFormatError
 from gristmill.graph import Graph
+from gristmill.loaders.keras.keras1 import OrderedVariables, modernized
 from gristmill.loaders.keras.sources import NamedVariables, NumberedVariables
 from gristmill.loaders.keras.topology import translate
 from gristmill.loaders.source import Source
@@ -51,7 +53,11 @@ def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
     version = file.attribute("", "keras_version") or file.attribute(root, "keras_version")
     numbered = any(file.exists(folder) for folder in NumberedVariables.folders)
     version = version or model.get("keras_version") or ("3" if numbered else "2")
-    return translate(model, NumberedVariables(file) if numbered else NamedVariables(file, root), _major(version))
+    major = _major(version)
+    if major == 1:
+        model = modernized(model)
+        return translate(model, OrderedVariables.of(file, root, model), major)
+    return translate(model, NumberedVariables(file) if numbered else NamedVariables(file, root), major)
 
 
 def read_keras(stream: BinaryIO) -> Graph:
