@@ -95,6 +95,7 @@ def test_pruned_keras_weights(folder: Path) -> None:
     assert (weights["fc2_relu/kernel"] == 0).mean() > 0.99
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # TensorFlow's about itself
 @pytest.mark.parametrize("kind", ["float", "f16", "dynamic", "int8", "u8"])
 def test_tflite_kinds_agree_with_the_interpreter_on_real_inputs(folder: Path, kind: str) -> None:
     keras = pytest.importorskip("keras")
