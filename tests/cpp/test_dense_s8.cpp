@@ -89,10 +89,12 @@ void finish(std::int64_t sum, float scale, const EpilogueS8& e, Store&& store) {
   CHECK(sum >= std::numeric_limits<std::int32_t>::min() && sum <= std::numeric_limits<std::int32_t>::max());
   const auto acc = static_cast<std::int32_t>(sum);
   const float value = std::min(e.high, std::max(e.low, static_cast<float>(acc) * scale));
-  const auto q = static_cast<std::int32_t>(std::nearbyint(double{value})) + e.zero_point;
   if (e.type == OutputType::s32) store(&acc, 4);
   if (e.type == OutputType::f32) store(&value, 4);
-  if (e.type == OutputType::u8 || e.type == OutputType::s8) store(&q, 1);
+  if (e.type == OutputType::u8 || e.type == OutputType::s8) {
+    const auto q = static_cast<std::int32_t>(std::nearbyint(double{value})) + e.zero_point;
+    store(&q, 1);
+  }
 }
 
 struct Shape {
