@@ -14,7 +14,7 @@ import gristmill as gm
 from gristmill import reference
 from gristmill.graph import Graph, GraphBuilder
 from gristmill.optimizer.calibrators import CALIBRATORS, choose_range
-from gristmill.optimizer.equalize import equalizable_pairs, equalize
+from gristmill.optimizer.equalize import balance_ranges, equalizable_pairs, equalize
 from gristmill.optimizer.histogram import Histogram
 from gristmill.optimizer.layers import find_layers
 from gristmill.optimizer.qdq import quantize_rows, quantized_values
@@ -218,3 +218,70 @@ def test_relu6_is_no_equalizable_pair() -> None:
     y = builder.add("Clip", [y, *bounds])
     y = builder.add("Conv", [y, builder.constant("b", np.ones((2, 1, 1, 1), np.float32))], group=2)
     assert not equalizable_pairs(builder.build([y]))
+
+
+def _with_channels(graph: Graph, name: str, factors: Array, following: str) -> Graph:
+    """The same function with the channels of one layer's outputs scaled, and the next layer's weights for them."""
+    old = {f"{kind}{name}": graph.constants[f"{kind}{name}"] for kind in "wb"}
+    changed = {key: value * factors.reshape(-1, *[1] * (value.ndim - 1)) for key, value in old.items()}
+    weights = graph.constants[following].copy()
+    weights /= factors.reshape(-1, 1) if weights.ndim == 2 else factors.reshape(1, -1, 1, 1)
+    return graph.replace(constants={**graph.constants, **changed, following: weights})
+
+
+def _quiet_net() -> Graph:
+    """Two convolutions in a row, and channels between them of which most are very quiet."""
+    rng = np.random.default_rng(3)
+    builder = GraphBuilder()
+    x = builder.input("x", np.float32, ("n", 3, 10, 10))
+    for index, (rows, columns) in enumerate(((16, 3), (24, 16), (10, 24))):
+        w = builder.constant(f"w{index}", rng.standard_normal((rows, columns, 3, 3)).astype(np.float32) / 5)
+        b = builder.constant(f"b{index}", rng.standard_normal(rows).astype(np.float32) / 10)
+        x = builder.add("Conv", [x, w, b], name=f"conv{index}", pads=(1, 1, 1, 1))
+        x = builder.add("Relu", [x]) if index < 2 else x
+    graph = builder.build([builder.add("GlobalAveragePool", [x])])
+    return _with_channels(graph, "0", np.where(np.arange(16) < 13, 2.0**-10, 1.0).astype(np.float32), "w1")
+
+
+def test_quiet_channels_are_raised_without_changing_the_function() -> None:
+    graph, x = _quiet_net(), images(32)
+    balanced = balance_ranges(graph, [{"x": x}])
+    (exact,), (given,) = (list(reference.run(item, {"x": x}).values()) for item in (graph, balanced))
+    np.testing.assert_array_equal(exact, given)
+    ratio = balanced.constants["w0"].reshape(16, -1)[:, 0] / graph.constants["w0"].reshape(16, -1)[:, 0]
+    assert np.all(ratio[:13] >= 2**7)
+    assert np.all(ratio[13:] < 2**3)
+    snrs = [
+        snr(exact, next(iter(reference.run(gm.quantize(gm.Model(graph), x, equalize=on).graph, {"x": x}).values())))
+        for on in (False, "auto")
+    ]
+    assert snrs[1] > snrs[0] + 15.0
+
+
+def test_channels_that_fit_are_left_as_they_are() -> None:
+    graph, x = conv_net(depthwise=False), images(16)
+    balanced = balance_ranges(graph, [{"x": x}])
+    assert all(np.array_equal(value, balanced.constants[name]) for name, value in graph.constants.items())
+
+
+def test_layers_that_stay_float_are_not_balanced() -> None:
+    graph, x = _quiet_net(), images(16)
+    balanced = balance_ranges(graph, [{"x": x}], {"conv1"})
+    np.testing.assert_array_equal(balanced.constants["w1"], graph.constants["w1"])
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("size", [0.0, 1e-20, 1e-38])
+def test_channels_of_next_to_no_weights_keep_their_bias(size: float, per_channel: bool) -> None:
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder()
+    weights = rng.standard_normal((4, 8)).astype(np.float32) * (1.0 if per_channel else np.float32(size))
+    weights[1] = size
+    bias = np.array([0.1, -0.3, 2.0, 0.0], np.float32)
+    value = builder.input("x", np.float32, ("n", 8))
+    y = builder.add("Gemm", [value, builder.constant("w", weights), builder.constant("b", bias)], name="fc", transB=1)
+    graph = builder.build([y])
+    x = rng.standard_normal((64, 8)).astype(np.float32)
+    made = gm.quantize(gm.Model(graph), x, per_channel=per_channel, min_layer_sqnr=-np.inf)
+    given = next(iter(reference.run(made.graph, {"x": x}).values()))
+    np.testing.assert_allclose(given[:, 1], -0.3, atol=1e-4)

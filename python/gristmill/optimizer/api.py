@@ -153,7 +153,7 @@ def quantize(
         bias_correction: Let biases make up for shifts of the means.
         per_channel: A scale for each output channel's weights instead of one for a layer.
         equalize: Balance the channels of depthwise layers and their neighbours: True, False, or ``auto`` for where
-            there are any.
+            there are any. Unless it is False, ``static`` also raises channels that are much quieter than others.
         min_layer_sqnr: Layers whose outputs would have a lower ratio of signal to noise, in dB, stay float32.
         ignore: Names or regular expressions of layers to leave in float32.
         samples: How many samples to use at most.

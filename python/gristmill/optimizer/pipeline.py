@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from gristmill.console import progress, status
 from gristmill.graph import Array, Graph
-from gristmill.optimizer.equalize import equalizable_pairs, equalize
+from gristmill.optimizer.equalize import balance_ranges, equalizable_pairs, equalize
 from gristmill.optimizer.layers import find_layers
 from gristmill.optimizer.plan import Planner
 from gristmill.optimizer.prepare import prepare
@@ -62,6 +62,8 @@ def quantized(
     ignored = select_ignored(find_layers(graph), ignore)
     if balance is True or (balance == "auto" and equalizable_pairs(graph)):
         graph = equalize(graph)
+    if balance and mode == "static" and how.per_channel:
+        graph = balance_ranges(graph, batches, ignored)
     layers = [layer for layer in find_layers(graph) if layer.name not in ignored]
     if mode != "static":
         return Quantized(insert_weight_qdq(graph, layers, dynamic=mode == "dynamic", per_channel=how.per_channel))

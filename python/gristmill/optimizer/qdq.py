@@ -28,6 +28,10 @@ KEEPS_SCALE = frozenset(
 _OWN_SCALE = frozenset(["Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Pad", "Resize"])
 _CURVES = frozenset(["LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "Elu"])
 _CLAMPS = frozenset({"Relu", "Clip"})
+#: The most steps of a bias: the sum of a layer's products comes on top.
+_BIAS_STEPS = 2**30
+#: The largest weight that layers of zeros are taken to have.
+_NOTHING = np.float32(127 * 2.0**-20)
 _BYTEWISE = KEEPS_SCALE | _OWN_SCALE | _CURVES
 
 
@@ -61,13 +65,17 @@ def quantized_values(graph: Graph, layers: Iterable[Layer]) -> dict[str, str]:
     return {name: _scale_owner(name, producers, marked) for name in marked}
 
 
-def quantize_rows(matrix: Array, *, per_channel: bool = True) -> tuple[Array, Array]:
-    """Weights as int8 and a scale for each row, the same for all unless ``per_channel``; zeros stay zeros."""
+def quantize_rows(matrix: Array, *, per_channel: bool = True, least: Array | float = 0.0) -> tuple[Array, Array]:
+    """Weights as int8 and a scale for each row, the same for all unless ``per_channel``; zeros stay zeros.
+
+    Rows of zeros have the scale of the coarsest other row, or a fine one; no scale is below ``least``.
+    """
     largest = np.abs(matrix).max(axis=1)
-    if not per_channel:
-        largest = np.full_like(largest, largest.max(initial=0.0))
-    scale = np.maximum(largest / np.float32(127), np.float32(2.0**-126)).astype(np.float32)
-    scale[largest == 0] = 1.0
+    top = largest.max(initial=0.0)
+    largest = (
+        np.where(largest == 0, top or _NOTHING, largest) if per_channel else np.full_like(largest, top or _NOTHING)
+    )
+    scale = np.maximum(largest / np.float32(127), np.maximum(least, np.float32(2.0**-126))).astype(np.float32)
     values = quantize_per_channel(np.ascontiguousarray(matrix, np.float32), scale, axis=0)
     return np.maximum(values, np.int8(-127)), scale
 
@@ -148,9 +156,14 @@ def _dynamic(name: str, nodes: list[Node], builder: GraphBuilder) -> str:
 
 
 def _quantized_matrix(
-    layer: Layer, per_channel: bool, constants: dict[str, Array], nodes: list[Node], builder: GraphBuilder
+    layer: Layer,
+    per_channel: bool,
+    constants: dict[str, Array],
+    nodes: list[Node],
+    builder: GraphBuilder,
+    least: Array | float = 0.0,
 ) -> tuple[str, Array]:
-    values, scale = quantize_rows(layer.matrix(constants), per_channel=per_channel)
+    values, scale = quantize_rows(layer.matrix(constants), per_channel=per_channel, least=least)
     axis = int(layer.transposed)
     return _dequantized(layer.weight, layer.constant(values), scale, axis, constants, nodes, builder), scale
 
@@ -163,8 +176,14 @@ def _quantized_weights(
     nodes: list[Node],
     builder: GraphBuilder,
 ) -> list[str]:
-    """Replace a layer's constants by integers; return the names of its dequantized weights and bias."""
-    restored, scale = _quantized_matrix(layer, per_channel, constants, nodes, builder)
+    """Replace a layer's constants by integers; return the names of its dequantized weights and bias.
+
+    A bias counts in steps of the scales of inputs and weights, so weights next to nothing are rounded to zero where
+    their bias would take more than 31 bits.
+    """
+    least = np.abs(layer.offsets(constants)) / (x_scale * np.float32(_BIAS_STEPS))
+    least = least if per_channel else least.max(initial=0.0)
+    restored, scale = _quantized_matrix(layer, per_channel, constants, nodes, builder, least)
     names = [restored]
     if layer.bias:
         step = (x_scale * scale).astype(np.float32)
