@@ -197,6 +197,7 @@ def test_profile_names_every_step() -> None:
 
 
 LONG_RUN = """
+import signal
 import numpy as np
 import gristmill as gm
 from gristmill.graph import GraphBuilder
@@ -207,6 +208,7 @@ weights = builder.constant("w", np.zeros((64, 64, 3, 3), np.float32))
 for _ in range(200):
     y = builder.add("Conv", [y, weights], pads=(1, 1, 1, 1))
 session = gm.InferenceSession(builder.build([y]), threads=1, isa="scalar")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 print("ready", flush=True)
 try:
     for _ in range(100):
