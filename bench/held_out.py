@@ -31,9 +31,9 @@ def bars(model: RealModel) -> list[Bar]:
     gathered = Statistics(weights)
     gathered.add(old, old)
     problem, bare = gathered.problem(), gathered.problem(shrinkage=_BARE)
-    mask = search_mask(problem, 1, parse_pattern("unstructured"), _SPARSITY)
+    mask, near = search_mask(problem, 1, parse_pattern("unstructured"), _SPARSITY)
     candidates = {
-        "ours": refit(problem, mask) / problem.scale,
+        "ours": refit(problem, mask, near) / problem.scale,
         "no refit": weights * mask,
         "least squares alone": refit(bare, mask) / bare.scale,
     }

@@ -2,13 +2,15 @@
 
 In scaled coordinates ``W`` minimizes the layer's error plus its distance to ``Z - U``, ``Z`` is the projection of
 ``W + U`` on the pattern, and ``U`` adds up what they disagree on. Sparsity grows along a cubic schedule, so early
-choices can be taken back. An iteration is one product with a fixed inverse.
+choices can be taken back. An iteration is one product with a fixed inverse. The weights that come with the mask are
+close to its refit, which therefore starts from them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from gristmill.graph import Array
 from gristmill.optimizer.masks import Mask, Pattern, mask_of
 from gristmill.optimizer.metric import Problem
 
@@ -17,8 +19,10 @@ __all__ = ["search_mask"]
 _STEPS, _RAMP, _PENALTY = 20, 15, 1.0
 
 
-def search_mask(problem: Problem, taps: int, pattern: Pattern, sparsity: float, steps: int = _STEPS) -> Mask:
-    """The mask on which alternating directions settle.
+def search_mask(
+    problem: Problem, taps: int, pattern: Pattern, sparsity: float, steps: int = _STEPS
+) -> tuple[Mask, Array]:
+    """The mask on which alternating directions settle, and the scaled weights that they have come to, all of them.
 
     Args:
         problem: The layer's least-squares problem.
@@ -40,4 +44,4 @@ def search_mask(problem: Problem, taps: int, pattern: Pattern, sparsity: float, 
         fitted = wanted * mask
         gap = wanted - fitted
         weights = base + _PENALTY * inverse(fitted - gap)
-    return mask
+    return mask, weights

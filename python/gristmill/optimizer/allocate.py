@@ -8,7 +8,6 @@ at a given cost lets all layers pay the same price per unit of cost.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,8 @@ LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
 _GRID = np.concatenate([[0.0], np.round(np.arange(0.3, 0.991, 0.005), 3)])
 HIGHEST = float(_GRID[-1])
 _ROWS, _NOISE, _PROBED = 32, 0.05, 128
+#: Errors are wanted to a few percent.
+_PROGRESS = 0.01
 
 Cost = Callable[[Layer, float], float]
 
@@ -131,21 +132,25 @@ def _errors(
     graph: Graph, layer: Layer, step: Lockstep, images: int, patterns: Sequence[Pattern], seed: int
 ) -> dict[Pattern, tuple[float, ...]]:
     """Relative output error of a layer at each level, by pattern."""
-    statistics = gather(graph, layer, step, images, seed)
-    lost, whole = {pattern: np.zeros(len(LEVELS)) for pattern in patterns}, 0.0
-    for one in statistics:
+    shape = (len(patterns), len(LEVELS))
+    lost, whole = np.zeros(shape), 0.0
+    for one in gather(graph, layer, step, images, seed):
         problem = _some_rows(one.problem())
+        count = len(problem.weights)
         whole += float(problem.power.sum())
         scores = problem.weights.astype(np.float64) ** 2
-        for pattern, (index, level) in itertools.product(patterns, enumerate(LEVELS)):
-            mask = mask_of(scores, layer.columns // layer.shape[1], pattern, level)
-            lost[pattern][index] += float(problem.error(refit(problem, mask)).sum())
-    return {pattern: tuple(map(float, values / max(whole, 1e-300))) for pattern, values in lost.items()}
+        taps = layer.columns // layer.shape[1]
+        masks = [mask_of(scores, taps, pattern, level) for pattern in patterns for level in LEVELS]
+        # All at once: a few rows at a time would wait for memory.
+        stacked = problem.rows(np.tile(np.arange(count), len(masks)))
+        fitted = refit(stacked, np.concatenate(masks), progress=_PROGRESS)
+        lost += stacked.error(fitted).reshape(*shape, count).sum(axis=-1)
+    errors = lost / max(whole, 1e-300)
+    return {pattern: tuple(map(float, row)) for pattern, row in zip(patterns, errors, strict=True)}
 
 
 def _some_rows(problem: Problem) -> Problem:
-    rows = np.linspace(0, len(problem.weights) - 1, min(_ROWS, len(problem.weights))).astype(int)
-    return Problem(problem.metric, problem.target[rows], problem.scale, problem.weights[rows], problem.power[rows])
+    return problem.rows(np.linspace(0, len(problem.weights) - 1, min(_ROWS, len(problem.weights))).astype(int))
 
 
 def _sensitivities(

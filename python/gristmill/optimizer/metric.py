@@ -83,7 +83,9 @@ class LowRankMetric:
 
     def apply(self, rows: Array) -> Array:
         """``rows @ R``."""
-        return np.asarray((rows @ self._samples.T) @ self._samples + self._shrinkage * rows)
+        result = (rows @ self._samples.T) @ self._samples
+        result += self._shrinkage * rows
+        return np.asarray(result)
 
     def shifted_inverse(self, shift: float) -> Callable[[Array], Array]:
         """The map from ``rows`` to ``rows @ inverse(R + shift I)``, by the Woodbury identity."""
@@ -128,6 +130,10 @@ class Problem:
     scale: Array
     weights: Array
     power: Array
+
+    def rows(self, chosen: Array) -> Problem:
+        """The problem of some rows, by index or as a mask; rows may come more than once."""
+        return Problem(self.metric, self.target[chosen], self.scale, self.weights[chosen], self.power[chosen])
 
     def error(self, weights: Array) -> Array:
         """Mean square error of the outputs of scaled weights, per row, as far as the metric tells."""

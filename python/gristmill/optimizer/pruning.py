@@ -154,8 +154,8 @@ def fit_layer(
     parts, shifts, lost, whole = [], [], 0.0, 0.0
     for one in statistics:
         problem = one.problem()
-        mask = _mask(problem, one.weights, layer, target, method)
-        scaled = problem.weights * mask if method == "magnitude" else refit(problem, mask)
+        mask, near = _mask(problem, one.weights, layer, target, method)
+        scaled = problem.weights * mask if method == "magnitude" else refit(problem, mask, near)
         weights = (scaled / problem.scale).astype(np.float32)
         parts.append(weights)
         shifts.append(one.bias_shift(weights))
@@ -171,15 +171,18 @@ def _silenced(bias: Array, matrix: Array) -> Array:
     return np.where(matrix.any(axis=1), bias, np.float32(0))
 
 
-def _mask(problem: Problem, weights: Array, layer: Layer, target: Target | None, method: str) -> Mask:
+def _mask(
+    problem: Problem, weights: Array, layer: Layer, target: Target | None, method: str
+) -> tuple[Mask, Array | None]:
+    """A mask, and weights near its refit if it was searched for."""
     if target is None or target.sparsity <= 0.0:
-        return np.ones(weights.shape, np.bool_)
+        return np.ones(weights.shape, np.bool_), None
     if method == "magnitude":
-        return mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+        return mask_of(weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity), None
     if method == "refit":
-        return mask_of(problem.weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity)
+        return mask_of(problem.weights.astype(np.float64) ** 2, _taps(layer), target.pattern, target.sparsity), None
     if method == "obs" and target.pattern.kind == "unstructured" and affordable(weights.shape):
-        return greedy_mask(problem, target.sparsity)
+        return greedy_mask(problem, target.sparsity), None
     return search_mask(problem, _taps(layer), target.pattern, target.sparsity)
 
 

@@ -32,6 +32,7 @@ _LEAST_SHRINKAGE = 1e-6
 
 #: How strong a shrinkage may be chosen for a wide layer, and on how many of its rows it is tried.
 _SHRINKAGES, _TRIED_ROWS, _TRIED_SPARSITY = (0.03, 0.1, 0.2, 0.4, 0.7), 24, 0.9
+_PROGRESS = 0.01
 
 
 class Sampler:
@@ -178,11 +179,14 @@ def best_shrinkage(z: Array, y: Array, weights: Array) -> float:
     weights, y = weights[rows], y[:, rows]
     mask = mask_of(weights * weights, 1, Pattern("unstructured"), _TRIED_SPARSITY)
     seen = np.arange(len(z)) % 4 != 3
-    cross = (y[seen].T @ z[seen]) / np.float32(seen.sum())
+    old, fresh = z[seen], z[~seen]
+    cross = (y[seen].T @ old) / np.float32(len(old))
+    power, energy = np.square(y[seen]).mean(axis=0), np.square(weights).sum(axis=1)
     errors = []
     for share in _SHRINKAGES:
-        metric = LowRankMetric(z[seen], share)
         target = ((1.0 - share) * cross + share * weights).astype(np.float32)
-        found = solve_iteratively(metric, target, mask, weights)
-        errors.append(float(np.square(y[~seen] - z[~seen] @ found.T).mean()))
+        whole = (1.0 - share) * power + share * energy
+        problem = Problem(LowRankMetric(old, share), target, np.ones(1, np.float32), weights, whole)
+        found = solve_iteratively(problem, mask, progress=_PROGRESS)
+        errors.append(float(np.square(y[~seen] - fresh @ found.T).mean()))
     return _SHRINKAGES[int(np.argmin(errors))]
