@@ -63,8 +63,11 @@ class SparseWeightKernel final : public WeightKernel {
   }
 
  private:
-  /// The passes over what jobs have stored: row by row, so that each is a long run of memory.
+  /// The passes over what jobs have stored: in the order of memory if that is all rows.
   void finish(const PackedSparse& packed, const SparseJob& job, std::size_t start, std::size_t lanes) const {
+    if (job.last_row - job.first_row == packed.rows)
+      return conv_.stage.finish({conv_.out, conv_.residual, start, packed.rows, lanes, job.out_stride},
+                                conv_.kernels);
     for (std::size_t row = job.first_row; row < job.last_row; ++row) {
       const std::size_t at = start + packed.row_order[row] * job.out_stride;
       conv_.stage.finish({conv_.out, conv_.residual, at, 1, lanes, job.out_stride}, conv_.kernels);

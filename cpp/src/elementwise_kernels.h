@@ -15,11 +15,12 @@ namespace gristmill {
 ///     v   = fma(a, ratio_a, fma(b, ratio_b, fixed))          each fma rounds once
 ///     out = rne(min(max(v, low), high))
 ///
+/// for `rows` times `count` elements, of which the first of each row are `stride` apart in all three arrays.
 /// byte_sum.h says what the numbers are. An array whose sign is 0x80 is s8, one whose sign is 0 is u8.
 struct AddBytesJob {
   const std::uint8_t *a, *b;
   std::uint8_t* out;
-  std::size_t count;
+  std::size_t rows, count, stride;
   std::uint8_t sign_a, sign_b, sign_out;
   float ratio_a, ratio_b, fixed;  ///< such that v is finite
   float low, high;                ///< whole numbers that out can hold

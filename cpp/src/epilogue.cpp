@@ -243,34 +243,51 @@ EpilogueF32 OutputStage::kernel_f32(std::size_t first) const {
   return {bias_f32_.data() + first, low_, high_};
 }
 
-void OutputStage::finish(const StoredTile& tile, const KernelTable& kernels) const {
+void OutputStage::finish(const StoredTile& stored, const KernelTable& kernels) const {
+  StoredTile tile = stored;
+  if (tile.lanes == tile.stride) {
+    tile.lanes *= tile.rows;
+    tile.rows = 1;
+  }
+  if (curve_) apply_curve(tile, kernels);
+  if (residual_ && is_byte(output_))
+    add_bytes(tile, kernels);
+  else if (residual_)
+    add_f32(tile, kernels);
+}
+
+void OutputStage::apply_curve(const StoredTile& tile, const KernelTable& kernels) const {
   for (std::size_t row = 0; row < tile.rows; ++row) {
     const std::size_t at = tile.offset + row * tile.stride;
-    if (curve_ && is_byte(output_)) {
+    if (is_byte(output_)) {
       auto* bytes = static_cast<std::uint8_t*>(tile.out) + at;
       kernels.elementwise.lookup(table_.data(), bytes, bytes, tile.lanes);
-    } else if (curve_) {
+    } else {
       auto* values = static_cast<float*>(tile.out) + at;
       kernels.elementwise.curve_f32(kernel_curve(activation_.kind), activation_.alpha, values, values,
                                     tile.lanes);
     }
-    if (residual_) add_residual(tile, at, kernels);
   }
 }
 
-void OutputStage::add_residual(const StoredTile& tile, std::size_t at, const KernelTable& kernels) const {
-  const Residual& r = *residual_;
-  if (!is_byte(output_)) {
+void OutputStage::add_f32(const StoredTile& tile, const KernelTable& kernels) const {
+  for (std::size_t row = 0; row < tile.rows; ++row) {
+    const std::size_t at = tile.offset + row * tile.stride;
     auto* values = static_cast<float*>(tile.out) + at;
-    kernels.elementwise.add_f32(values, static_cast<const float*>(tile.residual) + at, r.low, r.high, values,
-                                tile.lanes);
-    return;
+    kernels.elementwise.add_f32(values, static_cast<const float*>(tile.residual) + at, residual_->low,
+                                residual_->high, values, tile.lanes);
   }
-  auto* bytes = static_cast<std::uint8_t*>(tile.out) + at;
+}
+
+void OutputStage::add_bytes(const StoredTile& tile, const KernelTable& kernels) const {
+  const Residual& r = *residual_;
+  auto* bytes = static_cast<std::uint8_t*>(tile.out) + tile.offset;
   AddBytesJob job{bytes,
-                  static_cast<const std::uint8_t*>(tile.residual) + at,
+                  static_cast<const std::uint8_t*>(tile.residual) + tile.offset,
                   bytes,
+                  tile.rows,
                   tile.lanes,
+                  tile.stride,
                   sign_of(output_),
                   sign_of(r.type),
                   sign_of(output_),

@@ -1,5 +1,6 @@
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -87,6 +88,7 @@ ISA_TEST(elementwise_add_bytes) {
       copy_to(b, random_bytes(random, count));
       job.a = a.data();
       job.b = b.data();
+      job.rows = 1;
       job.count = count;
       job.out = expected.data();
       kernels_of(Isa::scalar).add_bytes(job);
@@ -98,6 +100,85 @@ ISA_TEST(elementwise_add_bytes) {
       CHECK_SAME(a.view(), expected.view(), "in place");
     });
   }
+}
+
+/// Ratios and an offset that are hard on shortcuts: sums that lie between two steps, or a rounding beside it;
+/// a residue that nothing but the direction of a rounding shows; sums beyond s32.
+struct HardSum {
+  float ratio_a, ratio_b, fixed;
+};
+
+std::vector<HardSum> hard_sums(Random& random) {
+  constexpr float kHalfAt97 = 172961 * 0x1p-25f;  // 97 of them are 0.5 + 2^-25
+  std::vector<HardSum> sums{{kHalfAt97, 0x1p-149f, 0}, {0x1p-149f, kHalfAt97, 0}, {kHalfAt97, 0x1p-120f, 0},
+                            {0x1p22f, 0x1p22f, 0},     {0x1p23f, 0x1p100f, 3},    {1, 1, -0x1p40f},
+                            {0x1p-100f, 0x1p-149f, 0}, {0.5f, 0.5f, 0.5f}};
+  for (int round = 0; round < (quick() ? 4 : 40); ++round) {
+    const auto dyadic = [&] { return static_cast<float>(random.integer(1, 64)) / 32; };
+    const auto beside = [&](float x) { return std::nextafter(x, static_cast<float>(random.integer(0, 9))); };
+    const float a = dyadic(), b = dyadic(), fixed = static_cast<float>(random.integer(-99, 99)) / 4;
+    sums.push_back({a, b, fixed});
+    sums.push_back({beside(a), beside(b), fixed});
+    sums.push_back({static_cast<float>(random.unit()), static_cast<float>(random.unit() * 4), fixed * 3.3f});
+  }
+  return sums;
+}
+
+ISA_TEST(elementwise_add_bytes_of_all_pairs) {
+  Random random(7);
+  std::vector<std::uint8_t> a(1 << 16), b(a), out(a), expected(a);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    a[i] = static_cast<std::uint8_t>(i);
+    b[i] = static_cast<std::uint8_t>(i >> 8);
+  }
+  const auto sign = [](int is_signed) { return static_cast<std::uint8_t>(is_signed != 0 ? 0x80 : 0); };
+  AddBytesJob job{a.data(), b.data(), nullptr, 1, a.size(), 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  for (const HardSum& sum : hard_sums(random)) {
+    job.ratio_a = sum.ratio_a;
+    job.ratio_b = sum.ratio_b;
+    job.fixed = sum.fixed;
+    for (int signs = 0; signs < 8; ++signs) {
+      job.sign_a = sign(signs & 1);
+      job.sign_b = sign(signs & 2);
+      job.sign_out = sign(signs & 4);
+      const int least = signs & 4 ? -128 : 0;
+      job.low = static_cast<float>(least + random.integer(0, 1) * random.integer(0, 99));
+      job.high = static_cast<float>(least + 255 - random.integer(0, 1) * random.integer(0, 99));
+      job.out = expected.data();
+      kernels_of(Isa::scalar).add_bytes(job);
+      job.out = out.data();
+      kernels_of(isa).add_bytes(job);
+      CHECK_SAME(std::span<const std::uint8_t>(out), std::span<const std::uint8_t>(expected),
+                 "ratios " + std::to_string(sum.ratio_a) + " and " + std::to_string(sum.ratio_b) +
+                     ", signs " + std::to_string(signs));
+    }
+  }
+}
+
+/// Rows that are apart: what lies between them is neither read nor written, as nothing beyond the last is.
+ISA_TEST(elementwise_add_bytes_in_rows) {
+  Random random(8);
+  constexpr std::size_t kRows = 5, kGap = 3;
+  for_each_count([&](std::size_t count, Edge edge) {
+    const std::size_t stride = count + kGap, size = (kRows - 1) * stride + count;
+    GuardedBuffer<std::uint8_t> a(size, edge), b(size, edge), expected(size, edge);
+    copy_to(a, random_bytes(random, size));
+    copy_to(b, random_bytes(random, size));
+    for (std::size_t i = 0; i < size; ++i) expected[i] = a[i];
+    AddBytesJob job{nullptr, nullptr, nullptr, 1, count, 0, 0, 0, 0, 0.6f, 0.7f, -20, 0, 255};
+    for (std::size_t row = 0; row < kRows; ++row) {
+      job.a = a.data() + row * stride;
+      job.b = b.data() + row * stride;
+      job.out = expected.data() + row * stride;
+      kernels_of(Isa::scalar).add_bytes(job);
+    }
+    job.a = job.out = a.data();
+    job.b = b.data();
+    job.rows = kRows;
+    job.stride = stride;
+    kernels_of(isa).add_bytes(job);
+    CHECK_SAME(a.view(), expected.view(), "rows");
+  });
 }
 
 ISA_TEST(elementwise_add_f32) {

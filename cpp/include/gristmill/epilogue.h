@@ -111,7 +111,9 @@ class OutputStage {
   void set_clamp(const Activation& activation, const Epilogue& epilogue);
   void set_curve(const Epilogue& epilogue);
   void set_residual(const Epilogue& epilogue);
-  void add_residual(const StoredTile& tile, std::size_t at, const KernelTable& kernels) const;
+  void apply_curve(const StoredTile& tile, const KernelTable& kernels) const;
+  void add_f32(const StoredTile& tile, const KernelTable& kernels) const;
+  void add_bytes(const StoredTile& tile, const KernelTable& kernels) const;
 
   struct Residual {
     DType type;

@@ -1,6 +1,7 @@
 #include <immintrin.h>
 
 #include "elementwise_kernels.h"
+#include "kernels/byte_sums.h"
 
 namespace gristmill {
 namespace {
@@ -98,39 +99,54 @@ void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out
   for (; i < count; ++i) out[i] = table[in[i]];
 }
 
-/// Eight bytes as floats: u8, or s8 if the sign is 0x80.
-__m256 load_bytes(const std::uint8_t* bytes, __m256i sign) {
-  const __m256i q = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_xor_si256(q, sign), sign));
-}
+/// Thirty-two bytes.
+struct Level {
+  using Bytes = __m256i;
+  using Floats = __m256;
+  static constexpr std::size_t kBytes = 32;
 
-void add_bytes(const AddBytesJob& job) {
-  const __m256i sign_a = _mm256_set1_epi32(job.sign_a), sign_b = _mm256_set1_epi32(job.sign_b);
-  const __m256 ratio_a = _mm256_set1_ps(job.ratio_a), ratio_b = _mm256_set1_ps(job.ratio_b);
-  const __m256 fixed = _mm256_set1_ps(job.fixed);
-  const __m256 low = _mm256_set1_ps(job.low), high = _mm256_set1_ps(job.high);
-  const __m128i raise = _mm_set1_epi16(job.sign_out), sign = _mm_set1_epi8(static_cast<char>(job.sign_out));
-  const auto eight = [&](const std::uint8_t* a, const std::uint8_t* b) {
-    __m256 value = _mm256_fmadd_ps(load_bytes(b, sign_b), ratio_b, fixed);
-    value = _mm256_fmadd_ps(load_bytes(a, sign_a), ratio_a, value);
-    const __m256i q = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(value, low), high));
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-    const __m128i raised = _mm_add_epi16(words, raise);
-    return _mm_xor_si128(_mm_packus_epi16(raised, raised), sign);
-  };
-  std::size_t i = 0;
-  for (; i + 8 <= job.count; i += 8)
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(job.out + i), eight(job.a + i, job.b + i));
-  if (i == job.count) return;
-  std::uint8_t a[8] = {}, b[8] = {};
-  alignas(16) std::uint8_t tail[16];
-  for (std::size_t j = 0; i + j < job.count; ++j) {
-    a[j] = job.a[i + j];
-    b[j] = job.b[i + j];
+  static Bytes load(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static void store(std::uint8_t* p, Bytes v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  static Bytes load_first(const std::uint8_t* p, std::size_t count) {
+    std::uint8_t bytes[kBytes] = {};
+    for (std::size_t i = 0; i < count; ++i) bytes[i] = p[i];
+    return load(bytes);
   }
-  _mm_store_si128(reinterpret_cast<__m128i*>(tail), eight(a, b));
-  for (std::size_t j = 0; i + j < job.count; ++j) job.out[i + j] = tail[j];
-}
+  static void store_first(std::uint8_t* p, Bytes v, std::size_t count) {
+    std::uint8_t bytes[kBytes];
+    store(bytes, v);
+    for (std::size_t i = 0; i < count; ++i) p[i] = bytes[i];
+  }
+  static Floats all(float value) { return _mm256_set1_ps(value); }
+  static Bytes all_bytes(std::int32_t value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+  static Bytes all_words(std::int32_t value) { return _mm256_set1_epi16(static_cast<std::int16_t>(value)); }
+
+  /// The uppermost byte would be a sign, and is shifted down.
+  template <int k, bool is_signed, bool plain>
+  static constexpr int kExponent = plain && !is_signed && k < 3 ? 8 * k : 0;
+
+  template <int k, bool is_signed, bool plain>
+  static Floats number(Bytes x) {
+    constexpr int exponent = kExponent<k, is_signed, plain>;
+    if constexpr (is_signed)
+      return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * k), 24));
+    x = _mm256_srli_epi32(x, 8 * k - exponent);
+    return _mm256_cvtepi32_ps(k == 3 ? x : _mm256_and_si256(x, _mm256_set1_epi32(255 << exponent)));
+  }
+  static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+  static Floats cap(Floats high, Floats v) { return _mm256_min_ps(high, v); }
+  static Bytes rounded(Floats v) { return _mm256_cvtps_epi32(v); }
+  static Bytes narrow_words(Bytes a, Bytes b) { return _mm256_packs_epi32(a, b); }
+  static Bytes narrow_bytes(Bytes a, Bytes b) { return _mm256_packus_epi16(a, b); }
+  static Bytes add_words(Bytes a, Bytes b) { return _mm256_adds_epi16(a, b); }
+  static Bytes max(Bytes a, Bytes b) { return _mm256_max_epu8(a, b); }
+  static Bytes min(Bytes a, Bytes b) { return _mm256_min_epu8(a, b); }
+  static Bytes flip(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+  static Bytes order(Bytes v) {
+    const __m128i transposed = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm256_shuffle_epi8(v, _mm256_broadcastsi128_si256(transposed));
+  }
+};
 
 void add_f32(const float* a, const float* b, float low, float high, float* out, std::size_t count) {
   const __m256 lows = _mm256_set1_ps(low), highs = _mm256_set1_ps(high);
@@ -150,7 +166,7 @@ void add_f32(const float* a, const float* b, float low, float high, float* out, 
 
 void install_elementwise_avx2(ElementwiseKernels& slots) {
   slots.lookup = lookup;
-  slots.add_bytes = add_bytes;
+  slots.add_bytes = add_bytes<Level>;
   slots.add_f32 = add_f32;
   slots.curve_f32 = curve_f32;
 }

@@ -1,67 +1,56 @@
 #include <immintrin.h>
 
 #include "elementwise_kernels.h"
+#include "kernels/byte_sums.h"
 
 namespace gristmill {
 namespace {
 
-constexpr std::size_t kGroup = 64;
-
 std::uint64_t first_bits(std::size_t count) { return (std::uint64_t{1} << count) - 1; }
 
-/// Sixty-four sums. The upper clamp comes before rounding, so that nothing exceeds s32; below, what does not
-/// fit becomes the least s32, which saturates: the lower clamp may then be one of bytes.
-class Adder {
- public:
-  explicit Adder(const AddBytesJob& job)
-      : ratio_a_(_mm512_set1_ps(job.ratio_a)),
-        ratio_b_(_mm512_set1_ps(job.ratio_b)),
-        fixed_(_mm512_set1_ps(job.fixed)),
-        high_(_mm512_set1_ps(job.high)),
-        sign_a_(_mm512_set1_epi32(job.sign_a)),
-        sign_b_(_mm512_set1_epi32(job.sign_b)),
-        raise_(_mm512_set1_epi16(job.sign_out)),
-        sign_out_(bytes_of(job.sign_out)),
-        low_(bytes_of(static_cast<std::int32_t>(job.low) + job.sign_out)) {}
+/// Sixty-four bytes.
+struct Level {
+  using Bytes = __m512i;
+  using Floats = __m512;
+  static constexpr std::size_t kBytes = 64;
 
-  __m512i operator()(__m512i a, __m512i b) const {
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i q0 = rounded(_mm512_castsi512_si128(a), _mm512_castsi512_si128(b));
-    const __m512i q1 = rounded(_mm512_extracti32x4_epi32(a, 1), _mm512_extracti32x4_epi32(b, 1));
-    const __m512i q2 = rounded(_mm512_extracti32x4_epi32(a, 2), _mm512_extracti32x4_epi32(b, 2));
-    const __m512i q3 = rounded(_mm512_extracti32x4_epi32(a, 3), _mm512_extracti32x4_epi32(b, 3));
-    const __m512i bytes = _mm512_packus_epi16(_mm512_adds_epi16(_mm512_packs_epi32(q0, q1), raise_),
-                                              _mm512_adds_epi16(_mm512_packs_epi32(q2, q3), raise_));
-    return _mm512_xor_si512(_mm512_permutexvar_epi32(order, _mm512_max_epu8(bytes, low_)), sign_out_);
+  static Bytes load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  static void store(std::uint8_t* p, Bytes v) { _mm512_storeu_si512(p, v); }
+  static Bytes load_first(const std::uint8_t* p, std::size_t count) {
+    return _mm512_maskz_loadu_epi8(first_bits(count), p);
   }
-
- private:
-  static __m512i bytes_of(std::int32_t value) { return _mm512_set1_epi8(static_cast<char>(value)); }
-
-  static __m512 loaded(__m128i bytes, __m512i sign) {
-    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_xor_si512(_mm512_cvtepu8_epi32(bytes), sign), sign));
+  static void store_first(std::uint8_t* p, Bytes v, std::size_t count) {
+    _mm512_mask_storeu_epi8(p, first_bits(count), v);
   }
+  static Floats all(float value) { return _mm512_set1_ps(value); }
+  static Bytes all_bytes(std::int32_t value) { return _mm512_set1_epi8(static_cast<char>(value)); }
+  static Bytes all_words(std::int32_t value) { return _mm512_set1_epi16(static_cast<std::int16_t>(value)); }
 
-  __m512i rounded(__m128i a, __m128i b) const {
-    const __m512 partial = _mm512_fmadd_ps(loaded(b, sign_b_), ratio_b_, fixed_);
-    return _mm512_cvtps_epi32(_mm512_min_ps(high_, _mm512_fmadd_ps(loaded(a, sign_a_), ratio_a_, partial)));
+  template <int k, bool is_signed, bool plain>
+  static constexpr int kExponent = plain && !is_signed ? 8 * k : 0;
+
+  template <int k, bool is_signed, bool plain>
+  static Floats number(Bytes x) {
+    if constexpr (is_signed)
+      return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(x, 24 - 8 * k), 24));
+    if constexpr (!plain) x = _mm512_srli_epi32(x, 8 * k);
+    constexpr std::uint32_t mask = 255u << kExponent<k, is_signed, plain>;
+    return _mm512_cvtepu32_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<std::int32_t>(mask))));
   }
-
-  __m512 ratio_a_, ratio_b_, fixed_, high_;
-  __m512i sign_a_, sign_b_, raise_, sign_out_, low_;
+  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static Floats cap(Floats high, Floats v) { return _mm512_min_ps(high, v); }
+  static Bytes rounded(Floats v) { return _mm512_cvtps_epi32(v); }
+  static Bytes narrow_words(Bytes a, Bytes b) { return _mm512_packs_epi32(a, b); }
+  static Bytes narrow_bytes(Bytes a, Bytes b) { return _mm512_packus_epi16(a, b); }
+  static Bytes add_words(Bytes a, Bytes b) { return _mm512_adds_epi16(a, b); }
+  static Bytes max(Bytes a, Bytes b) { return _mm512_max_epu8(a, b); }
+  static Bytes min(Bytes a, Bytes b) { return _mm512_min_epu8(a, b); }
+  static Bytes flip(Bytes a, Bytes b) { return _mm512_xor_si512(a, b); }
+  static Bytes order(Bytes v) {
+    const __m128i transposed = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(transposed));
+  }
 };
-
-void add_bytes(const AddBytesJob& job) {
-  const Adder add(job);
-  std::size_t i = 0;
-  for (; i + kGroup <= job.count; i += kGroup)
-    _mm512_storeu_si512(job.out + i, add(_mm512_loadu_si512(job.a + i), _mm512_loadu_si512(job.b + i)));
-  if (i == job.count) return;
-  const __mmask64 part = first_bits(job.count - i);
-  _mm512_mask_storeu_epi8(
-      job.out + i, part,
-      add(_mm512_maskz_loadu_epi8(part, job.a + i), _mm512_maskz_loadu_epi8(part, job.b + i)));
-}
 
 /// max and min yield their second operand if either is NaN.
 void add_f32(const float* a, const float* b, float low, float high, float* out, std::size_t count) {
@@ -79,7 +68,7 @@ void add_f32(const float* a, const float* b, float low, float high, float* out, 
 }  // namespace
 
 void install_elementwise_avx512vnni(ElementwiseKernels& slots) {
-  slots.add_bytes = add_bytes;
+  slots.add_bytes = add_bytes<Level>;
   slots.add_f32 = add_f32;
 }
 

@@ -113,16 +113,19 @@ void add_bytes(const AddBytesJob& job) {
     const int16x8_t q = vuzp1q_s16(four(a.val[0], b.val[0]), four(a.val[1], b.val[1]));
     return vmovn_u16(vreinterpretq_u16_s16(q));
   };
-  std::size_t i = 0;
-  for (; i + 8 <= job.count; i += 8) vst1_u8(job.out + i, eight(job.a + i, job.b + i));
-  if (i == job.count) return;
-  std::uint8_t a[8] = {}, b[8] = {}, tail[8];
-  for (std::size_t j = 0; i + j < job.count; ++j) {
-    a[j] = job.a[i + j];
-    b[j] = job.b[i + j];
+  for (std::size_t row = 0; row < job.rows; ++row) {
+    std::size_t i = row * job.stride;
+    const std::size_t end = i + job.count;
+    for (; i + 8 <= end; i += 8) vst1_u8(job.out + i, eight(job.a + i, job.b + i));
+    if (i == end) continue;
+    std::uint8_t a[8] = {}, b[8] = {}, tail[8];
+    for (std::size_t j = 0; i + j < end; ++j) {
+      a[j] = job.a[i + j];
+      b[j] = job.b[i + j];
+    }
+    vst1_u8(tail, eight(a, b));
+    for (std::size_t j = 0; i + j < end; ++j) job.out[i + j] = tail[j];
   }
-  vst1_u8(tail, eight(a, b));
-  for (std::size_t j = 0; i + j < job.count; ++j) job.out[i + j] = tail[j];
 }
 
 /// Comparing and selecting leaves NaN and the sign of zero alone, which fmax and fmin would not.

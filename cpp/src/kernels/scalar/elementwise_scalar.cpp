@@ -56,15 +56,19 @@ void lookup(const std::uint8_t* table, const std::uint8_t* in, std::uint8_t* out
   for (std::size_t i = 0; i < count; ++i) out[i] = table[in[i]];
 }
 
+std::uint8_t byte_sum(const AddBytesJob& job, std::uint8_t byte_a, std::uint8_t byte_b) {
+  const auto a = static_cast<float>((byte_a ^ job.sign_a) - job.sign_a);
+  const auto b = static_cast<float>((byte_b ^ job.sign_b) - job.sign_b);
+  float value = __builtin_fmaf(a, job.ratio_a, __builtin_fmaf(b, job.ratio_b, job.fixed));
+  value = value > job.low ? value : job.low;
+  value = value < job.high ? value : job.high;
+  return static_cast<std::uint8_t>(static_cast<std::int32_t>(round_half_even(value)));
+}
+
 void add_bytes(const AddBytesJob& job) {
-  for (std::size_t i = 0; i < job.count; ++i) {
-    const auto a = static_cast<float>((job.a[i] ^ job.sign_a) - job.sign_a);
-    const auto b = static_cast<float>((job.b[i] ^ job.sign_b) - job.sign_b);
-    float value = __builtin_fmaf(a, job.ratio_a, __builtin_fmaf(b, job.ratio_b, job.fixed));
-    value = value > job.low ? value : job.low;
-    value = value < job.high ? value : job.high;
-    job.out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(round_half_even(value)));
-  }
+  for (std::size_t row = 0; row < job.rows; ++row)
+    for (std::size_t i = row * job.stride; i < row * job.stride + job.count; ++i)
+      job.out[i] = byte_sum(job, job.a[i], job.b[i]);
 }
 
 void add_f32(const float* a, const float* b, float low, float high, float* out, std::size_t count) {
