@@ -32,7 +32,7 @@ class DenseWeightKernel final : public WeightKernel {
     return std::min(most_parts() * part / parts * weights_.block(), weights_.rows());
   }
 
-  void multiply(const Tile& tile, WorkerScratch&, std::size_t first_row,
+  void multiply(const Tile& tile, WorkerScratch& scratch, std::size_t first_row,
                 std::size_t last_row) const override {
     std::size_t step = last_row - first_row;
     if (conv_.stage.has_passes()) {
@@ -40,7 +40,7 @@ class DenseWeightKernel final : public WeightKernel {
       step = std::max(fitting / weights_.block(), std::size_t{1}) * weights_.block();
     }
     for (std::size_t row = first_row; row < last_row; row += step)
-      multiply_rows(tile, row, std::min(step, last_row - row));
+      multiply_rows(tile, scratch, row, std::min(step, last_row - row));
   }
 
  private:
@@ -53,13 +53,13 @@ class DenseWeightKernel final : public WeightKernel {
     return f32_ ? conv_.kernels.dense.f32_channels_in_rows : weights_.variant().channels_in_rows;
   }
 
-  void multiply_rows(const Tile& tile, std::size_t row, std::size_t rows) const {
+  void multiply_rows(const Tile& tile, const WorkerScratch& scratch, std::size_t row,
+                     std::size_t rows) const {
     const std::size_t channel = tile.group * weights_.rows() + row;
     const std::size_t positions = conv_.layout.positions();
     const std::size_t offset = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
     const EpilogueF32 epilogue_f32 = f32_ ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
-    const EpilogueS8 epilogue_s8 =
-        f32_ ? EpilogueS8{} : conv_.stage.kernel_s8(conv_.buffers.folded_bias, channel);
+    const EpilogueS8 epilogue_s8 = f32_ ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     const DenseJob job{weights_.at(tile.group, row),
                        tile.panels(),
                        weights_.k(),

@@ -39,8 +39,7 @@ class SparseWeightKernel final : public WeightKernel {
     const std::size_t start = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
     const bool f32 = weights_.is_f32();
     const EpilogueF32 epilogue_f32 = f32 ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
-    const EpilogueS8 epilogue_s8 =
-        f32 ? EpilogueS8{} : conv_.stage.kernel_s8(conv_.buffers.folded_bias, channel);
+    const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     SparseJob job = sparse_job(packed);
     job.first_row = first_row;
     job.last_row = last_row;

@@ -1,16 +1,14 @@
 #include "conv_tiles.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "checked_size.h"
 
 namespace gristmill {
 namespace {
 
-/// Staged images of one pass: enough to give threads work, few enough to stay in the last cache.
-constexpr std::size_t kStagedBytes = std::size_t{1} << 20;
-
-/// A convolution, and how one pass of it is cut.
+/// A convolution, and how it is cut.
 struct TiledConv {
   const ConvCall& conv;
   const WeightKernel& kernel;
@@ -19,59 +17,68 @@ struct TiledConv {
   std::size_t groups;
   std::size_t group_channels;  // input
   bool staged;
-  std::size_t first_image = 0;             // of this pass
-  std::size_t tile_blocks = 0, tiles = 0;  // of an image's group
-  std::size_t row_parts = 0;               // of a tile
+  std::size_t tiles = 0;      // of an image's group
+  std::size_t row_parts = 0;  // of a tile
 
   std::size_t positions() const { return conv.layout.positions(); }
+  std::size_t planes() const { return conv.input.batch * groups; }
   std::size_t source_rows() const { return panel.rows - panel.repeated.size(); }
-  std::size_t tile_lanes() const { return tile_blocks * panel.lane_block; }
+  /// Lane blocks of an image's group. The last may be up to half a block wider or narrower than the others.
+  std::size_t blocks() const {
+    return std::max<std::size_t>((positions() + panel.lane_block / 2) / panel.lane_block, 1);
+  }
+  /// The first position of a tile; tiles differ by no more than a block.
+  std::size_t tile_start(std::size_t tile) const {
+    return tile == tiles ? positions() : blocks() * tile / tiles * panel.lane_block;
+  }
 };
 
 /// Tasks that the rows of a tile are split into: as many as it takes to give every thread two.
 std::size_t row_parts(std::size_t tiles, std::size_t threads) {
-  return threads > 1 && tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
+  return tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
 }
 
-/// Lane blocks of a tile, of `least` to `most`, such that threads finish early together. The time is that of
-/// the thread with most tasks; each further part of a tile's rows packs the tile again.
-std::size_t balanced_tile(std::size_t least, std::size_t most, std::size_t blocks, std::size_t planes,
-                          std::size_t threads) {
-  const auto time = [&](std::size_t size) {
-    constexpr std::size_t kMultiply = 32;  // in units of the time to pack
-    const std::size_t tiles = planes * ceil_div(blocks, size), parts = row_parts(tiles, threads);
-    return ceil_div(tiles * parts, threads) * size * (kMultiply + parts) / parts;
-  };
-  std::size_t best = most;
-  for (std::size_t size = most; size >= least; --size)
-    if (time(size) < time(best)) best = size;
-  return best;
-}
-
-void choose_tiles(TiledConv& tiled, std::size_t images) {
-  const std::size_t lane_block = tiled.panel.lane_block, blocks = ceil_div(tiled.positions(), lane_block);
-  const std::size_t most = std::clamp<std::size_t>(tiled.panel.budget / tiled.block_bytes, 1, blocks);
-  const std::size_t planes = images * tiled.groups, most_parts = tiled.kernel.most_parts();
+/// Cuts a convolution such that threads finish early together. The time is that of the thread with most
+/// tasks; each part of a tile's rows packs the tile again. Of cuts that take the same time the finest is
+/// chosen, up to four tiles for each thread.
+void choose_tiles(TiledConv& tiled) {
+  constexpr std::size_t kMultiply = 32;  // in units of the time to pack
+  const std::size_t most = std::max<std::size_t>(tiled.panel.budget / tiled.block_bytes, 1);
+  const std::size_t blocks = tiled.blocks(), planes = tiled.planes(), most_parts = tiled.kernel.most_parts();
   const std::size_t threads = worker_count(planes * blocks * most_parts, tiled.conv.threads);
-  if (threads == 1) {
-    tiled.tile_blocks = ceil_div(blocks, ceil_div(blocks, most));
-  } else {
-    // Four tiles for each thread, of 64 lanes at least, where there is so much; else up to 256 lanes.
-    const std::size_t least = std::min(ceil_div(64, lane_block), most);
-    const std::size_t wanted = std::max(blocks * planes / (4 * threads), 4 * least);
-    tiled.tile_blocks = balanced_tile(least, std::min(wanted, most), blocks, planes, threads);
+  const std::size_t fewest = ceil_div(blocks, most);
+  tiled.tiles = fewest;
+  tiled.row_parts = 1;
+  if (threads == 1) return;
+  const std::size_t finest = std::clamp(ceil_div(4 * threads, planes), fewest, blocks);
+  double least = std::numeric_limits<double>::infinity();
+  for (std::size_t tiles = fewest; tiles <= finest; ++tiles) {
+    const std::size_t parts = std::min(row_parts(planes * tiles, threads), most_parts);
+    const std::size_t tasks = ceil_div(planes * tiles * parts, threads), size = ceil_div(blocks, tiles);
+    const double time = static_cast<double>(tasks * size * (kMultiply + parts)) / static_cast<double>(parts);
+    if (time > least) continue;
+    least = time;
+    tiled.tiles = tiles;
+    tiled.row_parts = parts;
   }
-  tiled.tiles = ceil_div(blocks, tiled.tile_blocks);
-  tiled.row_parts = std::min(row_parts(planes * tiled.tiles, threads), most_parts);
 }
 
-/// Where every row of a panel starts, from the start of the group's planes: in elements, or in quads.
-void fill_row_offsets(const TiledConv& tiled, std::vector<std::size_t>& offsets) {
-  const auto& taps = tiled.conv.layout.tap_offset();
-  offsets.clear();
-  for (std::size_t c = 0; c < tiled.group_channels / tiled.panel.plane_channels(); ++c)
-    for (std::size_t tap : taps) offsets.push_back(c * tiled.conv.layout.plane_elements() + tap);
-  for (std::uint32_t k : tiled.panel.repeated) offsets.push_back(offsets[k]);
+/// Derives what is the same for all tiles.
+void prepare(const TiledConv& tiled, WorkerScratch& scratch) {
+  const ConvCall& conv = tiled.conv;
+  if (tiled.panel.kind != PanelKind::planar_f32) {
+    scratch.folded_bias.resize(conv.weights.out_channels());
+    conv.stage.fold_bias(conv.weights.sums(), tiled.panel.activations.zero_point, scratch.folded_bias);
+  }
+  // Where every row of a panel starts, from the start of the group's planes: in elements, or in quads.
+  const auto& taps = conv.layout.tap_offset();
+  const std::size_t planes = tiled.group_channels / tiled.panel.plane_channels();
+  scratch.row_offset.resize(planes * taps.size() + tiled.panel.repeated.size());
+  std::size_t* offset = scratch.row_offset.data();
+  for (std::size_t c = 0; c < planes; ++c)
+    for (std::size_t tap : taps) *offset++ = c * conv.layout.plane_elements() + tap;
+  for (std::uint32_t k : tiled.panel.repeated) *offset++ = scratch.row_offset[k];
+  scratch.prepared = true;
 }
 
 /// The runs of `count` output positions from `first` on.
@@ -143,20 +150,73 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   pack(tiled, job, panel + ample * tiled.panel.lane_block * tiled.panel.element());
 }
 
+/// Stages planes of an image's group, plane by plane. What is written beyond one is overwritten by the next,
+/// and nothing beyond the last.
+template <class T, class Stage>
+void stage_planes(const TiledConv& tiled, std::size_t first, T* staged, const Stage& stage) {
+  const ConvCall& conv = tiled.conv;
+  const auto* x = static_cast<const T*>(conv.input.data);
+  const std::size_t step = conv.layout.plane_elements();
+  T* const end = staged + tiled.group_channels * step;
+  for (std::size_t p = first; staged < end; ++p, staged += step)
+    stage(PlaneLayout::Span<const T>{x + p * conv.in_plane(), x + conv.input_elements()},
+          PlaneLayout::Span<T>{staged, end});
+}
+
+/// The same four at a time, as quads.
+void stage_quads(const TiledConv& tiled, WorkerScratch& scratch, std::size_t first, std::uint32_t* staged) {
+  const ConvCall& conv = tiled.conv;
+  const PlaneLayout& layout = conv.layout;
+  const std::uint8_t flip = tiled.panel.activations.flip;
+  const std::uint32_t fill = static_cast<std::uint8_t>(conv.input.zero_point ^ flip) * 0x01010101u;
+  const std::size_t plane = conv.in_plane(), step = layout.plane_elements();
+  const auto* x = static_cast<const std::uint8_t*>(conv.input.data) + first * plane;
+  auto* quads = static_cast<std::uint32_t*>(scratch.plane.reserve(plane * sizeof(std::uint32_t)));
+  std::uint32_t* const end = staged + tiled.group_channels / 4 * step;
+  for (; staged < end; x += 4 * plane, staged += step) {
+    conv.kernels.panel.interleave(x, plane, plane, flip,
+                                  reinterpret_cast<std::uint8_t*>(layout.staged() ? quads : staged));
+    if (layout.staged()) layout.stage({quads, quads + plane}, fill, {staged, end});
+  }
+}
+
+/// Stages an image's group, unless that is what the scratch holds.
+const std::byte* stage_group(const TiledConv& tiled, WorkerScratch& scratch, std::size_t index) {
+  const ConvCall& conv = tiled.conv;
+  const PlaneLayout& layout = conv.layout;
+  const std::size_t elements =
+      checked_product({tiled.group_channels, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
+  void* staged = scratch.staged.reserve(elements * conv.element());
+  const std::size_t first = index * tiled.group_channels;
+  if (scratch.staged_group == index) {
+  } else if (tiled.panel.channel_quads) {
+    stage_quads(tiled, scratch, first, static_cast<std::uint32_t*>(staged));
+  } else if (tiled.panel.kind == PanelKind::planar_f32) {
+    stage_planes(tiled, first, static_cast<float*>(staged),
+                 [&](auto source, auto to) { layout.stage(source, to); });
+  } else {
+    stage_planes(tiled, first, static_cast<std::uint8_t*>(staged), [&](auto source, auto to) {
+      layout.stage(source, static_cast<std::uint8_t>(conv.input.zero_point), 0, to);
+    });
+  }
+  scratch.staged_group = index;
+  return static_cast<const std::byte*>(staged);
+}
+
 /// A tile that is packed into its worker's scratch.
 class ScratchTile final : public Tile {
  public:
   ScratchTile(const TiledConv& tiled, WorkerScratch& scratch, std::size_t index)
-      : Tile(tiled.first_image + index / tiled.tiles / tiled.groups, index / tiled.tiles % tiled.groups,
-             index % tiled.tiles * tiled.tile_lanes(),
-             std::min(tiled.tile_lanes(), tiled.positions() - index % tiled.tiles * tiled.tile_lanes())),
+      : Tile(index / tiled.tiles / tiled.groups, index / tiled.tiles % tiled.groups,
+             tiled.tile_start(index % tiled.tiles),
+             tiled.tile_start(index % tiled.tiles + 1) - tiled.tile_start(index % tiled.tiles)),
         tiled_(tiled),
         scratch_(scratch),
         index_(index) {}
 
   const std::byte* panels() const override {
     const std::size_t lane_block = tiled_.panel.lane_block, blocks = ceil_div(lanes, lane_block);
-    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.tile_blocks * tiled_.block_bytes));
+    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(blocks * tiled_.block_bytes));
     for (std::size_t b = 0; b < blocks && scratch_.packed_tile != index_; ++b)
       pack(b * lane_block, 0, tiled_.panel.rows, panel + b * tiled_.block_bytes);
     scratch_.packed_tile = index_;
@@ -164,8 +224,8 @@ class ScratchTile final : public Tile {
   }
 
   const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const override {
-    const std::size_t lane_block = index_ * tiled_.tile_blocks + lane / tiled_.panel.lane_block;
-    const std::size_t packed = lane_block * tiled_.panel.rows + first_k;
+    const std::size_t position = (image * tiled_.groups + group) * tiled_.positions() + first + lane;
+    const std::size_t packed = position * tiled_.panel.rows + first_k;
     auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.panel.bytes_of(rows)));
     if (scratch_.packed_tile != packed) pack(lane, first_k, rows, panel);
     scratch_.packed_tile = packed;
@@ -175,22 +235,20 @@ class ScratchTile final : public Tile {
  private:
   void pack(std::size_t lane, std::size_t first_k, std::size_t rows, std::byte* panel) const {
     const ConvCall& conv = tiled_.conv;
-    const std::size_t plane = conv.layout.plane_elements(), lane_block = tiled_.panel.lane_block;
-    const std::size_t channel = group * tiled_.group_channels;
-    const std::size_t start =
-        ((tiled_.staged ? image - tiled_.first_image : image) * conv.input.channels + channel) * plane;
-    const auto* source =
-        static_cast<const std::byte*>(tiled_.staged ? conv.buffers.staged.data() : conv.input.data);
-    const std::size_t limit = conv.input_elements() + conv.input.readable_slack - (tiled_.staged ? 0 : start);
+    const std::size_t lane_block = tiled_.panel.lane_block, plane = image * tiled_.groups + group;
+    const std::size_t start = plane * tiled_.group_channels * conv.in_plane();
+    const std::byte* source = tiled_.staged
+                                  ? stage_group(tiled_, scratch_, plane)
+                                  : static_cast<const std::byte*>(conv.input.data) + start * conv.element();
     find_runs(conv.layout, first + lane, std::min(lane_block, lanes - lane), scratch_.runs);
-    const PackJob job{source + start * conv.element(),
-                      conv.buffers.row_offset.data() + first_k / tiled_.panel.plane_channels(),
+    const PackJob job{source,
+                      scratch_.row_offset.data() + first_k / tiled_.panel.plane_channels(),
                       rows,
                       scratch_.runs.data(),
                       scratch_.runs.size(),
                       0,
                       tiled_.panel.activations.flip};
-    pack_block(tiled_, job, limit, panel);
+    pack_block(tiled_, job, conv.input_elements() + conv.input.readable_slack - start, panel);
   }
 
   const TiledConv& tiled_;
@@ -199,67 +257,11 @@ class ScratchTile final : public Tile {
 };
 
 void run_task(const TiledConv& tiled, WorkerScratch& scratch, std::size_t task) {
+  if (!scratch.prepared) prepare(tiled, scratch);
   const ScratchTile tile(tiled, scratch, task / tiled.row_parts);
   const std::size_t part = task % tiled.row_parts;
   tiled.kernel.multiply(tile, scratch, tiled.kernel.part_start(tile.group, part, tiled.row_parts),
                         tiled.kernel.part_start(tile.group, part + 1, tiled.row_parts));
-}
-
-/// Stages planes [first, end) of a pass. Planes are staged in ascending order, so that what is written beyond
-/// one is overwritten by the next, and nothing beyond the last.
-template <class T, class Stage>
-void stage_planes(const TiledConv& tiled, std::size_t first, std::size_t end, const Stage& stage) {
-  const ConvCall& conv = tiled.conv;
-  const auto* x = static_cast<const T*>(conv.input.data);
-  const std::size_t skipped = tiled.first_image * conv.input.channels, step = conv.layout.plane_elements();
-  T* staged = conv.buffers.staged.data<T>();
-  for (std::size_t p = first; p < end; ++p)
-    stage(PlaneLayout::Span<const T>{x + (skipped + p) * conv.in_plane(), x + conv.input_elements()},
-          PlaneLayout::Span<T>{staged + p * step, staged + end * step});
-}
-
-/// Stages planes [first, end) of a pass, four at a time, as quads.
-void stage_quads(const TiledConv& tiled, WorkerScratch& scratch, std::size_t first, std::size_t end) {
-  const ConvCall& conv = tiled.conv;
-  const PlaneLayout& layout = conv.layout;
-  const std::uint8_t flip = tiled.panel.activations.flip;
-  const std::uint32_t fill = static_cast<std::uint8_t>(conv.input.zero_point ^ flip) * 0x01010101u;
-  const std::size_t plane = conv.in_plane(), step = layout.plane_elements();
-  const auto* x =
-      static_cast<const std::uint8_t*>(conv.input.data) + tiled.first_image * conv.input.channels * plane;
-  auto* staged = conv.buffers.staged.data<std::uint32_t>();
-  scratch.plane.reserve(plane * sizeof(std::uint32_t));
-  auto* quads = scratch.plane.data<std::uint32_t>();
-  for (std::size_t p = first; p < end; p += 4) {
-    std::uint32_t* out = staged + p / 4 * step;
-    conv.kernels.panel.interleave(x + p * plane, plane, plane, flip,
-                                  reinterpret_cast<std::uint8_t*>(layout.staged() ? quads : out));
-    if (layout.staged()) layout.stage({quads, quads + plane}, fill, {out, staged + end / 4 * step});
-  }
-}
-
-/// Stages `images` images from tiled.first_image on.
-void stage_images(const TiledConv& tiled, std::size_t images) {
-  const ConvCall& conv = tiled.conv;
-  const PlaneLayout& layout = conv.layout;
-  const std::size_t planes = images * conv.input.channels;
-  const std::size_t elements = checked_product({planes, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
-  conv.buffers.staged.reserve(elements * conv.element());
-  const std::size_t fitting = (std::size_t{1} << 13) / (layout.plane_elements() + 1);
-  const std::size_t step = std::max(fitting / 4 * 4, tiled.panel.plane_channels());
-  for_each_task(conv.buffers, ceil_div(planes, step), conv.threads,
-                [&](WorkerScratch& scratch, std::size_t task) {
-                  const std::size_t first = task * step, end = std::min(planes, first + step);
-                  if (tiled.panel.channel_quads)
-                    stage_quads(tiled, scratch, first, end);
-                  else if (tiled.panel.kind == PanelKind::planar_f32)
-                    stage_planes<float>(tiled, first, end,
-                                        [&](auto source, auto staged) { layout.stage(source, staged); });
-                  else
-                    stage_planes<std::uint8_t>(tiled, first, end, [&](auto source, auto staged) {
-                      layout.stage(source, static_cast<std::uint8_t>(conv.input.zero_point), 0, staged);
-                    });
-                });
 }
 
 }  // namespace
@@ -274,23 +276,9 @@ void conv2d_tiles(const ConvCall& conv, const WeightKernel& kernel) {
                   groups,
                   conv.input.channels / groups,
                   conv.layout.staged() || panel.channel_quads};
-  if (panel.kind != PanelKind::planar_f32) {
-    conv.buffers.folded_bias.resize(conv.weights.out_channels());
-    conv.stage.fold_bias(conv.weights.sums(), panel.activations.zero_point, conv.buffers.folded_bias);
-  }
-  fill_row_offsets(tiled, conv.buffers.row_offset);
-  const std::size_t image_bytes = conv.input.channels * conv.layout.plane_elements() * conv.element();
-  const std::size_t step = tiled.staged
-                               ? std::clamp<std::size_t>(kStagedBytes / image_bytes, 1, conv.input.batch)
-                               : conv.input.batch;
-  for (; tiled.first_image < conv.input.batch; tiled.first_image += step) {
-    const std::size_t images = std::min(step, conv.input.batch - tiled.first_image);
-    if (tiled.staged) stage_images(tiled, images);
-    choose_tiles(tiled, images);
-    const std::size_t tasks = images * groups * tiled.tiles * tiled.row_parts;
-    for_each_task(conv.buffers, tasks, conv.threads,
-                  [&](WorkerScratch& scratch, std::size_t task) { run_task(tiled, scratch, task); });
-  }
+  choose_tiles(tiled);
+  for_each_task(conv.buffers, tiled.planes() * tiled.tiles * tiled.row_parts, conv.threads,
+                [&](WorkerScratch& scratch, std::size_t task) { run_task(tiled, scratch, task); });
 }
 
 }  // namespace gristmill

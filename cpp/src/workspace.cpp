@@ -14,24 +14,14 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 
 std::size_t Workspace::bytes() const noexcept {
   std::size_t total = buffers_->staged.bytes();
-  for (const WorkerScratch& worker : buffers_->workers)
-    total += worker.panel.bytes() + worker.plane.bytes() + worker.sums.bytes();
+  for (const WorkerScratch& worker : buffers_->workers) total += worker.bytes();
   return total;
 }
 
 void Workspace::trim(std::size_t most) noexcept {
   if (bytes() <= most) return;
   buffers_->staged.release();
-  for (WorkerScratch& worker : buffers_->workers) {
-    worker.panel.release();
-    worker.plane.release();
-    worker.sums.release();
-  }
-}
-
-void Workspace::Buffers::prepare_workers(std::size_t count) {
-  if (workers.size() < count) workers.resize(count);
-  for (WorkerScratch& worker : workers) worker.packed_tile = WorkerScratch::kNone;
+  for (WorkerScratch& worker : buffers_->workers) worker.release();
 }
 
 std::size_t worker_count(std::size_t tasks, int threads) {
