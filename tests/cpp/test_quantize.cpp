@@ -71,13 +71,21 @@ using RunSlot = void (*QuantizeKernels::*)(const In*, Out*, std::size_t, const A
 template <class In, class Out>
 using LanesSlot = void (*QuantizeKernels::*)(const In*, Out*, std::size_t, const AffineLanes&, bool);
 
-/// Calls body(length, edge, slack) for lengths around every group size, at both edges and misaligned.
+/// Calls body(length, edge, slack) for some lengths, at both edges and misaligned.
+template <class Body>
+void for_each_place(std::span<const std::size_t> lengths, const Body& body) {
+  for (std::size_t n : lengths)
+    for (Edge edge : {Edge::low, Edge::high})
+      for (std::size_t slack : {0, 1, 5}) body(n, edge, slack);
+}
+
+/// Lengths around every group size.
 template <class Body>
 void for_each_shape(const Body& body) {
   const std::size_t step = harness::quick() ? 7 : 1;
-  for (std::size_t n = 0; n <= 133; n += n < 18 ? 1 : step)
-    for (Edge edge : {Edge::low, Edge::high})
-      for (std::size_t slack : {0, 1, 5}) body(n, edge, slack);
+  std::vector<std::size_t> lengths;
+  for (std::size_t n = 0; n <= 133; n += n < 18 ? 1 : step) lengths.push_back(n);
+  for_each_place(lengths, body);
 }
 
 /// Runs one call of a slot on guarded buffers against the scalar kernel.
@@ -105,7 +113,7 @@ void check_run(Isa isa, RunSlot<In, Out> slot) {
 template <class In, class Out>
 void check_lanes(Isa isa, LanesSlot<In, Out> slot) {
   Random random(2);
-  for (std::size_t period : {64u, 67u, 111u}) {
+  for (std::size_t period : {64u, 67u, 111u, 128u}) {
     const std::size_t count = period + kLaneOverrun;
     GuardedBuffer<float> scale(count), steps(count), offset(count);
     GuardedBuffer<std::int32_t> zero_point(count);
@@ -116,14 +124,17 @@ void check_lanes(Isa isa, LanesSlot<In, Out> slot) {
       offset[i] = i < period ? map.offset : offset[i - period];
       zero_point[i] = i < period ? map.zero_point : zero_point[i - period];
     }
-    for_each_shape([&](std::size_t n, Edge edge, std::size_t slack) {
+    const auto check = [&](std::size_t n, Edge edge, std::size_t slack) {
       const std::size_t first =
           static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(period) - 1));
       const std::uint8_t flip = random_type(random) == QuantType::s8 ? 0x80 : 0;
       const AffineLanes map{scale.data(), steps.data(), offset.data(), zero_point.data(),
                             period,       first,        flip};
       check_call<In, Out>(isa, slot, map, n, edge, slack, random);
-    });
+    };
+    for_each_shape(check);
+    const std::size_t periods[] = {4 * period - 1, 4 * period, 5 * period + 3, 9 * period + 40};
+    for_each_place(periods, check);
   }
 }
 

@@ -6,6 +6,7 @@ namespace gristmill {
 namespace {
 
 constexpr std::size_t kGroup = 64, kVector = 16, kLine = 64, kFetchDistance = 4096;
+constexpr std::size_t kBundle = 4, kBundleFetchDistance = 65536;
 
 // How a group touches memory: all 64 elements, all of them with stores around the caches, or the first few.
 // `at` is the place of a vector of sixteen in the group.
@@ -57,6 +58,7 @@ struct Same {
 
   static std::size_t lane(std::size_t) { return 0; }
   static std::size_t next(std::size_t) { return 0; }
+  const Same& seldom() const { return *this; }
   __m512 scale(std::size_t) const { return scale_; }
   __m512 steps(std::size_t) const { return steps_; }
   __m512 offset(std::size_t) const { return offset_; }
@@ -76,6 +78,7 @@ struct Each {
     lane += kGroup;
     return lane < map.period ? lane : lane - map.period;
   }
+  const Each& seldom() const { return *this; }
   __m512 scale(std::size_t lane) const { return Whole::load(map.scale, lane); }
   __m512 steps(std::size_t lane) const { return Whole::load(map.steps, lane); }
   __m512 offset(std::size_t lane) const { return Whole::load(map.offset, lane); }
@@ -83,6 +86,32 @@ struct Each {
 };
 
 static_assert(kLaneOverrun >= kGroup);
+
+/// The maps of the group at `first` of Each, in registers, for groups of several periods. Maps that the usual
+/// way of an operation does not need are not loaded; what is seldom needed comes from memory.
+struct Held {
+  AffineLanes from_first;
+  __m512 scale_[4], steps_[4], offset_[4];
+  __m512i zero_point_[4], flip;
+
+  Held(const Each& each, std::size_t first) : from_first(each.map), flip(each.flip) {
+    from_first.scale += first;
+    from_first.zero_point += first;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::size_t at = first + kVector * k;
+      scale_[k] = each.scale(at);
+      steps_[k] = each.steps(at);
+      offset_[k] = each.offset(at);
+      zero_point_[k] = each.zero_point(at);
+    }
+  }
+
+  Each seldom() const { return Each(from_first); }
+  __m512 scale(std::size_t at) const { return scale_[at / kVector]; }
+  __m512 steps(std::size_t at) const { return steps_[at / kVector]; }
+  __m512 offset(std::size_t at) const { return offset_[at / kVector]; }
+  __m512i zero_point(std::size_t at) const { return zero_point_[at / kVector]; }
+};
 
 /// Bytes of 64 integers, saturated to 0..255: four packs of 128-bit blocks, in which dword b of block k is
 /// dword k of block b, and the transposition of that 4x4.
@@ -135,7 +164,7 @@ struct Quantize {
     const __m512i least = _mm512_min_epu16(_mm512_min_epu16(y[0], y[1]), _mm512_min_epu16(y[2], y[3]));
     const bool near_tie =
         _mm512_mask_cmplt_epu16_mask(kLowerHalves, least, _mm512_set1_epi16(2 * kTieMargin)) != 0;
-    const __m512i bytes = near_tie ? divide_group(x, map, lane, access) : pack_upper(y);
+    const __m512i bytes = near_tie ? divide_group(x, map.seldom(), lane, access) : pack_upper(y);
     access.store(q, _mm512_xor_si512(bytes, map.flip));
   }
 };
@@ -186,11 +215,11 @@ std::size_t streaming_lead(const Out* out) {
 
 /// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
 /// that the processor does not look far enough ahead by itself to keep memory busy.
-template <class In>
-void fetch_ahead(const In* in) {
-  const auto ahead = reinterpret_cast<std::uintptr_t>(in) + kFetchDistance;
+template <_mm_hint hint, class In>
+void fetch_ahead(const In* in, std::size_t distance) {
+  const auto ahead = reinterpret_cast<std::uintptr_t>(in) + distance;
   for (std::size_t at = 0; at < kGroup * sizeof(In); at += kLine)
-    _mm_prefetch(reinterpret_cast<const char*>(ahead + at), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(ahead + at), hint);
 }
 
 /// Runs an operation over n elements in groups and a partial group.
@@ -201,7 +230,7 @@ void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool 
     i = streaming_lead(out);
     if (i > 0) Operation::group(in, out, map, lane, Whole{});
     for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane)) {
-      fetch_ahead(in + i);
+      fetch_ahead<_MM_HINT_T0>(in + i, kFetchDistance);
       Operation::group(in + i, out + i, map, lane, Streamed{});
     }
   } else {
@@ -216,9 +245,37 @@ void run(const In* in, Out* out, std::size_t n, const Affine& map, bool stream) 
   for_each_group<Operation>(in, out, n, Same(map), stream);
 }
 
+/// Groups below each other in kBundle periods of whole groups, whose maps are loaded once.
+template <class Operation, class Access, class In, class Out>
+void bundle(const In* in, Out* out, const Each& each, std::size_t period, bool stream) {
+  for (std::size_t lane = 0; lane < period; lane += kGroup) {
+    const Held held(each, lane);
+    for (std::size_t i = lane; i < kBundle * period; i += period) {
+      if (stream) fetch_ahead<_MM_HINT_T1>(in + i, kBundleFetchDistance);
+      Operation::group(in + i, out + i, held, 0, Access{});
+    }
+  }
+}
+
 template <class Operation, class In, class Out>
 void lanes(const In* in, Out* out, std::size_t n, const AffineLanes& map, bool stream) {
-  for_each_group<Operation>(in, out, n, Each(map), stream);
+  const Each each(map);
+  const std::size_t lead = map.first == 0 ? 0 : map.period - map.first, rows = kBundle * map.period;
+  std::size_t i = 0;
+  if (map.period % kGroup == 0 && lead + rows <= n) {
+    for_each_group<Operation>(in, out, lead, each, stream);
+    const bool aligned = reinterpret_cast<std::uintptr_t>(out + lead) % kLine == 0;
+    for (i = lead; i + rows <= n; i += rows) {
+      if (stream && aligned) {
+        bundle<Operation, Streamed>(in + i, out + i, each, map.period, stream);
+      } else {
+        bundle<Operation, Whole>(in + i, out + i, each, map.period, stream);
+      }
+    }
+  }
+  AffineLanes rest = map;
+  rest.first = each.lane(i);
+  for_each_group<Operation>(in + i, out + i, n - i, Each(rest), stream);
 }
 
 /// Extremes of a stream of vectors. min_ps and max_ps return the second operand if either is NaN, so that the
