@@ -142,6 +142,8 @@ CASES: dict[str, Graph] = {
     ),
     "global max pool": single("GlobalMaxPool", (2, 3, 4, 5)),
     "global average pool 3-D": single("GlobalAveragePool", (2, 3, 4, 5, 2)),
+    "global average pool of no image axes": single("GlobalAveragePool", (2, 3)),
+    "global max pool of no image axes": single("GlobalMaxPool", (2, 3)),
 }
 
 
