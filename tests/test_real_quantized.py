@@ -111,3 +111,40 @@ def test_quantized_outputs_are_those_of_onnxruntime(
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     peer = ort.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(outputs(gm.InferenceSession(quantized), x, batch), outputs(peer, x, batch))
+
+
+@pytest.mark.parametrize("pattern", [None, "unstructured", "1x4", "channel"])
+@pytest.mark.parametrize("mode", ["static", "dynamic", "weights"])
+@pytest.mark.parametrize(("name", "data", "batch"), MODELS)
+def test_models_quantized_here_answer_in_onnxruntime_as_here(
+    folder: Path,
+    tmp_path: Path,
+    name: str,
+    data: Any,  # noqa: ANN401
+    batch: int,
+    mode: str,
+    pattern: str | None,
+) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x = data(folder)[0][:200]
+    model = gm.load(folder / name)
+    few = x[:64] if batch > 1 else [{model.inputs[0].name: image[np.newaxis]} for image in x[:64]]
+    if pattern is not None:
+        model = gm.prune(model, 0.5, pattern=pattern, method="magnitude", calibration=few)
+    made = gm.quantize(model, few, mode=mode)
+    made.export_onnx(tmp_path / "model.onnx")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    peer = ort.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    ours = outputs(gm.InferenceSession(made), x, batch)
+    np.testing.assert_allclose(ours, outputs(peer, x, batch), rtol=0, atol=1e-5 * np.abs(ours).max())
+
+
+def test_exported_keras_model_keeps_its_accuracy(folder: Path, tmp_path: Path) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x, y = clothes_last(folder)
+    gm.load(folder / "fashion_cnn.h5").export_onnx(tmp_path / "model.onnx")
+    theirs = outputs(ort.InferenceSession(tmp_path / "model.onnx"), x, 500)
+    ours = outputs(gm.InferenceSession(folder / "fashion_cnn.h5"), x, 500)
+    assert (theirs.argmax(axis=1) == y).sum() == 8921
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

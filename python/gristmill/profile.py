@@ -22,6 +22,9 @@ __all__ = ["Profile", "StepProfile", "profile_plan"]
 
 Array = npt.NDArray[Any]
 
+#: Operators that become layers where their weights are constant.
+_INTEGER = ("ConvInteger", "MatMulInteger")
+
 
 @dataclass(frozen=True)
 class StepProfile:
@@ -130,7 +133,7 @@ def profile_plan(
         node = nodes.get(name)
         shape = compiled.types[node.outputs[0]].shape if node is not None and node.outputs[0] else ()
         step = StepProfile(name, node.op if node else "output", kernel, shape, milliseconds)
-        if node is not None and layers.get(name) == index and node.op in LAYERS:
+        if node is not None and layers.get(name) == index and node.op in (*LAYERS, *_INTEGER):
             step = _with_work(step, node, compiled, isa or _core.get_isa(), cores)
         steps.append(step)
     return Profile(tuple(steps), compiled.plan.arena_bytes)
@@ -147,11 +150,13 @@ def _layer_steps(compiled: CompiledGraph) -> dict[str, int]:
 
 def _with_work(step: StepProfile, node: Node, compiled: CompiledGraph, isa: str, cores: int) -> StepProfile:
     weights, types = compiled.types[node.inputs[1]], compiled.types
-    if not isinstance(weights, np.ndarray) or not weights.size:
+    if not isinstance(weights, np.ndarray) or not weights.size or node.name not in compiled.weight_bytes:
         return step
     outputs: Known = types[node.outputs[0]]
-    macs = math.prod(outputs.shape) // max(len(weights), 1) * weights.size
-    nonzeros = int(np.count_nonzero(weights))
+    channels = weights.shape[-1] if node.op == "MatMulInteger" else len(weights)
+    macs = math.prod(outputs.shape) // channels * weights.size
+    zero = types[node.inputs[3]] if node.op in _INTEGER and node.input(3) else 0
+    nonzeros = int(np.count_nonzero(weights != zero))
     moved = [types[name] for name in (*node.inputs, *node.outputs) if name and types[name] is not weights]
     return replace(
         step,

@@ -8,6 +8,7 @@ import numpy as np
 
 from gristmill.graph import Graph, ValueInfo
 from gristmill.operators import Known
+from gristmill.passes.dynamic_layers import make_dynamic_layers
 from gristmill.passes.fold_affine import fold_affine
 from gristmill.passes.fold_constants import fold_but_quantized, fold_constants
 from gristmill.passes.fuse_epilogues import fuse_epilogues
@@ -30,6 +31,7 @@ _PASSES = (
     match_activations,
     keep_bytes,
     make_quantized_layers,
+    make_dynamic_layers,
     fold_constants,
     make_layers,
     fold_affine,

@@ -13,7 +13,7 @@ from gristmill.graph import Array, Attribute, Graph, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.fuse_epilogues import activation_from
 from gristmill.passes.layers import CLAMPS, CONV, LINEAR, activation_attributes
-from gristmill.passes.make_layers import geometry
+from gristmill.passes.make_layers import channel_axis, geometry, is_plain
 from gristmill.passes.quantized_values import (
     Quantized,
     QuantizedWeights,
@@ -37,7 +37,7 @@ def make_quantized_layers(graph: Graph) -> Graph:
 def _fuse_surrounded(editor: Editor, node: Node) -> None:
     x = source_of(editor, node.inputs[0])
     weights = _weights(editor, node)
-    if x is None or weights is None or not _is_plain(node):
+    if x is None or weights is None or not is_plain(node):
         return
     bias = _bias(editor, node.input(2), x, weights) if node.input(2) else ""
     if bias is None:
@@ -51,21 +51,10 @@ def _fuse_surrounded(editor: Editor, node: Node) -> None:
 
 def _weights(editor: Editor, node: Node) -> QuantizedWeights | None:
     """Weights with output channels first."""
-    found = weights_of(editor, node.inputs[1], _channel_axis(node))
+    found = weights_of(editor, node.inputs[1], channel_axis(node))
     if found is None or (node.op != "Conv" and found.values.ndim != 2):
         return None
     return found
-
-
-def _channel_axis(node: Node) -> int:
-    if node.op == "Conv":
-        return 0
-    return 0 if node.op in {"Gemm", "QGemm"} and node.integer("transB", 0) else 1
-
-
-def _is_plain(node: Node) -> bool:
-    """Whether a Gemm is nothing but ``x @ w + bias``."""
-    return node.integer("transA", 0) == 0 and node.real("alpha", 1.0) == 1 and node.real("beta", 1.0) == 1
 
 
 def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> str | None:
@@ -137,9 +126,9 @@ def _convert(editor: Editor, node: Node) -> None:
     values, scale, zero = editor.constant(names[3]), editor.constant(names[4]), editor.constant(names[5])
     if x is None or values is None or scale is None or (target is None and node.op != "QGemm"):
         return
-    if not _is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
+    if not is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
         return
-    axis = 0 if node.op == "QLinearConv" else _channel_axis(node)
+    axis = 0 if node.op == "QLinearConv" else channel_axis(node)
     weights = centred_weights(np.moveaxis(values, axis, 0), scale, zero)
     bias = names[8] if node.op != "QLinearMatMul" else ""
     if weights is None or (bias and editor.constant(bias) is None):
