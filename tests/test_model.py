@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import gristmill as gm
+from gristmill.artefact import pack_artefact
 from gristmill.graph import GraphBuilder
 from gristmill.reference import run
 from onnx_random import MAKERS
@@ -31,6 +35,18 @@ def small() -> gm.Model:
     flat = builder.add("Reshape", [pooled, shape], name="flat")
     v = builder.constant("v", np.full((3, 4), 0.5, np.float32))
     return gm.Model(builder.build([builder.add("Gemm", [flat, v], name="fc", transB=1)]))
+
+
+@pytest.mark.parametrize("duplicate", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
+def test_models_are_pickled(duplicate: Callable[[gm.Model], gm.Model]) -> None:
+    model = small()
+    x = np.random.default_rng(0).standard_normal((1, 2, 8, 8)).astype(np.float32)
+    quantized = gm.quantize(model, [{"x": x}], mode="static")
+    for each in (model, quantized):
+        again = duplicate(each)
+        assert b"".join(pack_artefact(again.graph)) == b"".join(pack_artefact(each.graph))
+        assert (again.report, repr(again)) == (each.report, repr(each))
+        assert not any(value.flags.writeable for value in again.graph.constants.values())
 
 
 def test_layers_tell_what_they_hold() -> None:

@@ -14,7 +14,7 @@ Graphs are immutable. A pass takes one and returns another, with :meth:`Graph.re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -67,6 +67,9 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     name: str = ""
+
+    def __reduce__(self) -> tuple[type[Node], tuple[object, ...]]:
+        return Node, (self.op, self.inputs, self.outputs, dict(self.attributes), self.name)
 
     def input(self, index: int) -> str:
         """The name of that input, or an empty name if it was left out."""
@@ -141,6 +144,9 @@ class Graph:
             self.nodes if nodes is None else tuple(nodes),
             self.constants if constants is None else constants,
         )
+
+    def __reduce__(self) -> tuple[Callable[..., Graph], tuple[object, ...]]:
+        return _unpickled, (self.inputs, self.outputs, self.nodes, dict(self.constants))
 
     def producers(self) -> dict[str, Node]:
         """The node that writes each value."""
@@ -220,6 +226,18 @@ class Graph:
                 needed.update(filter(None, node.inputs))
         constants = {name: value for name, value in self.constants.items() if name in needed}
         return self.replace(nodes=reversed(kept), constants=constants)
+
+
+def _unpickled(
+    inputs: tuple[ValueInfo, ...],
+    outputs: tuple[ValueInfo, ...],
+    nodes: tuple[Node, ...],
+    constants: dict[str, Array],
+) -> Graph:
+    """A graph again; pickles of arrays do not say that nobody may write to them."""
+    for value in constants.values():
+        value.flags.writeable = False
+    return Graph(inputs, outputs, nodes, constants)
 
 
 class GraphBuilder:
