@@ -15,12 +15,22 @@ struct TiledConv {
   PanelForm panel;
   std::size_t block_bytes;  // of a panel
   std::size_t groups;
-  std::size_t group_channels;  // input
+  std::size_t group_channels;    // input
+  const ShiftedPlanes* shifted;  // or null: then rows and runs of conv.layout
   bool staged;
   std::size_t tiles = 0;      // of an image's group
   std::size_t row_parts = 0;  // of a tile
 
   std::size_t positions() const { return conv.layout.positions(); }
+  std::size_t plane_elements() const {
+    return shifted != nullptr ? shifted->plane_elements() : conv.layout.plane_elements();
+  }
+  /// What padding reads as: an element of a plane.
+  std::uint32_t fill() const {
+    if (panel.kind == PanelKind::planar_f32) return 0;
+    const auto zero = static_cast<std::uint8_t>(conv.input.zero_point);
+    return panel.channel_quads ? (zero ^ panel.activations.flip) * 0x01010101u : zero;
+  }
   std::size_t planes() const { return conv.input.batch * groups; }
   std::size_t source_rows() const { return panel.rows - panel.repeated.size(); }
   /// Lane blocks of an image's group. The last may be up to half a block wider or narrower than the others.
@@ -63,6 +73,17 @@ void choose_tiles(TiledConv& tiled) {
   }
 }
 
+/// Where every row of a panel starts, from the start of the group's planes: in elements, or in quads.
+void fill_row_offsets(const TiledConv& tiled, std::vector<std::size_t>& offsets) {
+  const auto& taps = tiled.conv.layout.tap_offset();
+  const std::size_t planes = tiled.group_channels / tiled.panel.plane_channels();
+  offsets.resize(planes * taps.size() + tiled.panel.repeated.size());
+  std::size_t* offset = offsets.data();
+  for (std::size_t c = 0; c < planes; ++c)
+    for (std::size_t tap : taps) *offset++ = c * tiled.conv.layout.plane_elements() + tap;
+  for (std::uint32_t k : tiled.panel.repeated) *offset++ = offsets[k];
+}
+
 /// Derives what is the same for all tiles.
 void prepare(const TiledConv& tiled, WorkerScratch& scratch) {
   const ConvCall& conv = tiled.conv;
@@ -70,14 +91,7 @@ void prepare(const TiledConv& tiled, WorkerScratch& scratch) {
     scratch.folded_bias.resize(conv.weights.out_channels());
     conv.stage.fold_bias(conv.weights.sums(), tiled.panel.activations.zero_point, scratch.folded_bias);
   }
-  // Where every row of a panel starts, from the start of the group's planes: in elements, or in quads.
-  const auto& taps = conv.layout.tap_offset();
-  const std::size_t planes = tiled.group_channels / tiled.panel.plane_channels();
-  scratch.row_offset.resize(planes * taps.size() + tiled.panel.repeated.size());
-  std::size_t* offset = scratch.row_offset.data();
-  for (std::size_t c = 0; c < planes; ++c)
-    for (std::size_t tap : taps) *offset++ = c * conv.layout.plane_elements() + tap;
-  for (std::uint32_t k : tiled.panel.repeated) *offset++ = scratch.row_offset[k];
+  if (tiled.shifted == nullptr) fill_row_offsets(tiled, scratch.row_offset);
   scratch.prepared = true;
 }
 
@@ -99,7 +113,7 @@ void find_runs(const PlaneLayout& layout, std::size_t first, std::size_t count, 
   }
 }
 
-void pack(const TiledConv& tiled, const PackJob& job, std::byte* panel) {
+void pack_runs(const TiledConv& tiled, const PackJob& job, std::byte* panel) {
   const PanelKernels& pack = tiled.conv.kernels.panel;
   const std::size_t lanes = tiled.panel.lane_block;
   auto* bytes = reinterpret_cast<std::uint8_t*>(panel);
@@ -123,7 +137,7 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   constexpr std::size_t kAmple = 63;
   if (tiled.staged) {
     job.readable_slack = PlaneLayout::kSlack;
-    pack(tiled, job, panel);
+    pack_runs(tiled, job, panel);
     return;
   }
   const LaneRun& last = job.runs[job.run_count - 1];
@@ -132,7 +146,7 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   const auto slack = [&](std::size_t row) { return limit - (job.row_offset[row] + end); };
   job.readable_slack = slack(source_k - 1);
   if (job.readable_slack >= kAmple) {
-    pack(tiled, job, panel);
+    pack_runs(tiled, job, panel);
     return;
   }
   std::size_t ample = source_k;
@@ -142,12 +156,12 @@ void pack_block(const TiledConv& tiled, PackJob job, std::size_t limit, std::byt
   if (ample > 0) {
     job.rows = ample;
     job.readable_slack = kAmple;
-    pack(tiled, job, panel);
+    pack_runs(tiled, job, panel);
   }
   job.row_offset += ample;
   job.rows = rows - ample;
   job.readable_slack = honest;
-  pack(tiled, job, panel + ample * tiled.panel.lane_block * tiled.panel.element());
+  pack_runs(tiled, job, panel + ample * tiled.panel.lane_block * tiled.panel.element());
 }
 
 /// Stages planes of an image's group, plane by plane. What is written beyond one is overwritten by the next,
@@ -156,36 +170,49 @@ template <class T, class Stage>
 void stage_planes(const TiledConv& tiled, std::size_t first, T* staged, const Stage& stage) {
   const ConvCall& conv = tiled.conv;
   const auto* x = static_cast<const T*>(conv.input.data);
-  const std::size_t step = conv.layout.plane_elements();
+  const std::size_t step = tiled.plane_elements();
   T* const end = staged + tiled.group_channels * step;
-  for (std::size_t p = first; staged < end; ++p, staged += step)
-    stage(PlaneLayout::Span<const T>{x + p * conv.in_plane(), x + conv.input_elements()},
-          PlaneLayout::Span<T>{staged, end});
+  for (std::size_t p = first; staged < end; ++p, staged += step) {
+    const PlaneLayout::Span<const T> source{x + p * conv.in_plane(), x + conv.input_elements()};
+    if (tiled.shifted != nullptr)
+      tiled.shifted->stage(source.plane, source.end, staged, end);
+    else
+      stage(source, PlaneLayout::Span<T>{staged, end});
+  }
 }
 
 /// The same four at a time, as quads.
 void stage_quads(const TiledConv& tiled, WorkerScratch& scratch, std::size_t first, std::uint32_t* staged) {
   const ConvCall& conv = tiled.conv;
-  const PlaneLayout& layout = conv.layout;
-  const std::uint8_t flip = tiled.panel.activations.flip;
-  const std::uint32_t fill = static_cast<std::uint8_t>(conv.input.zero_point ^ flip) * 0x01010101u;
-  const std::size_t plane = conv.in_plane(), step = layout.plane_elements();
+  const bool shifted = tiled.shifted != nullptr;
+  const bool moved = shifted ? tiled.shifted->staged() : conv.layout.staged();
+  const std::size_t plane = conv.in_plane(), step = tiled.plane_elements();
   const auto* x = static_cast<const std::uint8_t*>(conv.input.data) + first * plane;
   auto* quads = static_cast<std::uint32_t*>(scratch.plane.reserve(plane * sizeof(std::uint32_t)));
   std::uint32_t* const end = staged + tiled.group_channels / 4 * step;
   for (; staged < end; x += 4 * plane, staged += step) {
-    conv.kernels.panel.interleave(x, plane, plane, flip,
-                                  reinterpret_cast<std::uint8_t*>(layout.staged() ? quads : staged));
-    if (layout.staged()) layout.stage({quads, quads + plane}, fill, {staged, end});
+    conv.kernels.panel.interleave(x, plane, plane, tiled.panel.activations.flip,
+                                  reinterpret_cast<std::uint8_t*>(moved ? quads : staged));
+    if (!moved) continue;
+    if (shifted)
+      tiled.shifted->stage<std::uint32_t>(quads, quads + plane, staged, end);
+    else
+      conv.layout.stage({quads, quads + plane}, tiled.fill(), {staged, end});
   }
 }
 
+/// Planes of an image's group, from the first on, and how many elements may be read from there.
+struct Source {
+  const std::byte* planes;
+  std::size_t readable;
+};
+
 /// Stages an image's group, unless that is what the scratch holds.
-const std::byte* stage_group(const TiledConv& tiled, WorkerScratch& scratch, std::size_t index) {
+Source stage_group(const TiledConv& tiled, WorkerScratch& scratch, std::size_t index) {
   const ConvCall& conv = tiled.conv;
   const PlaneLayout& layout = conv.layout;
   const std::size_t elements =
-      checked_product({tiled.group_channels, layout.plane_elements()}, "x") + PlaneLayout::kSlack;
+      checked_product({tiled.group_channels, tiled.plane_elements()}, "x") + PlaneLayout::kSlack;
   void* staged = scratch.staged.reserve(elements * conv.element());
   const std::size_t first = index * tiled.group_channels;
   if (scratch.staged_group == index) {
@@ -200,7 +227,7 @@ const std::byte* stage_group(const TiledConv& tiled, WorkerScratch& scratch, std
     });
   }
   scratch.staged_group = index;
-  return static_cast<const std::byte*>(staged);
+  return {static_cast<const std::byte*>(staged), elements};
 }
 
 /// A tile that is packed into its worker's scratch.
@@ -233,22 +260,60 @@ class ScratchTile final : public Tile {
   }
 
  private:
-  void pack(std::size_t lane, std::size_t first_k, std::size_t rows, std::byte* panel) const {
+  std::size_t plane_start() const {
+    return (image * tiled_.groups + group) * tiled_.group_channels * tiled_.conv.in_plane();
+  }
+
+  Source source() const {
+    if (tiled_.staged) return stage_group(tiled_, scratch_, image * tiled_.groups + group);
     const ConvCall& conv = tiled_.conv;
-    const std::size_t lane_block = tiled_.panel.lane_block, plane = image * tiled_.groups + group;
-    const std::size_t start = plane * tiled_.group_channels * conv.in_plane();
-    const std::byte* source = tiled_.staged
-                                  ? stage_group(tiled_, scratch_, plane)
-                                  : static_cast<const std::byte*>(conv.input.data) + start * conv.element();
-    find_runs(conv.layout, first + lane, std::min(lane_block, lanes - lane), scratch_.runs);
-    const PackJob job{source,
+    const std::size_t start = plane_start();
+    return {static_cast<const std::byte*>(conv.input.data) + start * conv.element(),
+            conv.input_elements() + conv.input.readable_slack - start};
+  }
+
+  void pack(std::size_t lane, std::size_t first_k, std::size_t rows, std::byte* panel) const {
+    if (tiled_.shifted != nullptr) return pack_shifted(lane, first_k, rows, panel);
+    const Source from = source();
+    find_runs(tiled_.conv.layout, first + lane, std::min(tiled_.panel.lane_block, lanes - lane),
+              scratch_.runs);
+    const PackJob job{from.planes,
                       scratch_.row_offset.data() + first_k / tiled_.panel.plane_channels(),
                       rows,
                       scratch_.runs.data(),
                       scratch_.runs.size(),
                       0,
                       tiled_.panel.activations.flip};
-    pack_block(tiled_, job, conv.input_elements() + conv.input.readable_slack - start, panel);
+    pack_block(tiled_, job, from.readable, panel);
+  }
+
+  void pack_shifted(std::size_t lane, std::size_t first_k, std::size_t rows, std::byte* panel) const {
+    const ShiftedPlanes& shifted = *tiled_.shifted;
+    const std::size_t position = first + lane, taps = shifted.tap_offset().size();
+    const std::size_t lane_block = tiled_.panel.lane_block, quad = tiled_.panel.plane_channels();
+    auto* masks = static_cast<std::uint8_t*>(scratch_.masks.reserve(taps * ShiftedPlanes::kMaskLanes));
+    if (scratch_.masked_lanes != position)
+      shifted.fill_masks(position, std::min(lane_block, lanes - lane), masks);
+    scratch_.masked_lanes = position;
+    const Source from = source();
+    const std::size_t before = position + (tiled_.staged ? 0 : plane_start());
+    const ShiftJob job{
+        from.planes + position * quad * tiled_.conv.element(),
+        shifted.plane_elements(),
+        shifted.tap_offset().data(),
+        masks,
+        taps,
+        first_k / quad,
+        rows / quad,
+        -static_cast<std::ptrdiff_t>(before),
+        static_cast<std::ptrdiff_t>(from.readable / quad) - static_cast<std::ptrdiff_t>(position),
+        tiled_.fill(),
+        tiled_.panel.activations.flip};
+    const PanelKernels& kernels = tiled_.conv.kernels.panel;
+    if (tiled_.panel.kind == PanelKind::planar_u8)
+      kernels.shift_u8(job, lane_block, reinterpret_cast<std::uint8_t*>(panel));
+    else
+      kernels.shift_u32(job, lane_block, reinterpret_cast<std::uint32_t*>(panel));
   }
 
   const TiledConv& tiled_;
@@ -264,18 +329,24 @@ void run_task(const TiledConv& tiled, WorkerScratch& scratch, std::size_t task) 
                         tiled.kernel.part_start(tile.group, part + 1, tiled.row_parts));
 }
 
+/// The planes for panels of that form, or null if they have to be packed run by run.
+const ShiftedPlanes* shifted_planes(const ConvCall& conv, const PanelForm& panel) {
+  if (panel.kind == PanelKind::quads && !panel.channel_quads) return nullptr;
+  ShiftedPlanes& shifted = conv.buffers.shifted;
+  return shifted.lay_out(conv.weights, conv.input.height, conv.input.width) ? &shifted : nullptr;
+}
+
 }  // namespace
 
 void conv2d_tiles(const ConvCall& conv, const WeightKernel& kernel) {
   const PanelForm panel = kernel.panel();
   const std::size_t groups = conv.weights.groups();
-  TiledConv tiled{conv,
-                  kernel,
-                  panel,
-                  panel.bytes(),
-                  groups,
-                  conv.input.channels / groups,
-                  conv.layout.staged() || panel.channel_quads};
+  const ShiftedPlanes* shifted = shifted_planes(conv, panel);
+  const bool moved = shifted != nullptr ? shifted->staged() : conv.layout.staged();
+  TiledConv tiled{conv,    kernel,
+                  panel,   panel.bytes(),
+                  groups,  conv.input.channels / groups,
+                  shifted, moved || panel.channel_quads};
   choose_tiles(tiled);
   for_each_task(conv.buffers, tiled.planes() * tiled.tiles * tiled.row_parts, conv.threads,
                 [&](WorkerScratch& scratch, std::size_t task) { run_task(tiled, scratch, task); });

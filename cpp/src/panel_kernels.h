@@ -63,6 +63,55 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
   }
 }
 
+/// What to gather from planes whose rows are as long as those of the output: then every row of X is one
+/// stretch of memory for all lanes, and padding is what the mask of its tap leaves out.
+///
+///     row k of X       is tap t = (first_row + k) mod taps of plane (first_row + k) / taps
+///     lane p of it     lives at  base + plane * plane_step + tap_offset[t] + p,  or is `fill` where mask[p]
+///     is 0
+struct ShiftJob {
+  const void* base;
+  std::size_t plane_step;            ///< in elements, as all distances here
+  const std::ptrdiff_t* tap_offset;  ///< [taps]
+  const std::uint8_t* masks;         ///< [taps][64], aligned to 64: 0xFF or 0; 0 in lanes that are not used
+  std::size_t taps;
+  std::size_t first_row, rows;
+  std::ptrdiff_t readable_from, readable_to;  ///< from `base`: what may be read though no mask names it
+  std::uint32_t fill;                         ///< the bits of an element, or one byte
+  /// Each byte is stored XOR this, the fill too. Byte panels only.
+  std::uint8_t flip;
+};
+
+/// Calls row(at, mask, out) for each row of the panel, where `at` is lane 0's distance from base.
+template <class T, class Row>
+static inline void for_each_shifted_row(const ShiftJob& job, std::size_t lanes, T* panel, Row row) {
+  std::size_t tap = job.first_row % job.taps;
+  auto plane = static_cast<std::ptrdiff_t>(job.first_row / job.taps * job.plane_step);
+  for (T* const end = panel + job.rows * lanes; panel != end; panel += lanes) {
+    row(plane + job.tap_offset[tap], job.masks + 64 * tap, panel);
+    if (++tap == job.taps) {
+      tap = 0;
+      plane += static_cast<std::ptrdiff_t>(job.plane_step);
+    }
+  }
+}
+
+/// Packs one row and reads nothing but what its mask names.
+template <class T>
+static inline void pack_shifted_row(const ShiftJob& job, std::ptrdiff_t at, const std::uint8_t* mask,
+                                    std::size_t lanes, T flip, T* out) {
+  const T* base = static_cast<const T*>(job.base);
+  for (std::size_t p = 0; p < lanes; ++p) {
+    const T value = mask[p] != 0 ? base[at + static_cast<std::ptrdiff_t>(p)] : static_cast<T>(job.fill);
+    out[p] = static_cast<T>(value ^ flip);
+  }
+}
+
+/// Whether all lanes of a row may be read.
+static inline bool is_readable(const ShiftJob& job, std::ptrdiff_t at, std::size_t lanes) {
+  return at >= job.readable_from && at + static_cast<std::ptrdiff_t>(lanes) <= job.readable_to;
+}
+
 /// The layouts of panels.
 enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
 
@@ -73,6 +122,10 @@ struct PanelKernels {
   /// panel[rows][lanes]
   void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
   void (*pack_planar_f32)(const PackJob& job, std::size_t lanes, float* panel);
+  /// panel[rows][lanes] again, from planes
+  void (*shift_u8)(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel);
+  /// The same for elements of four bytes, floats or quads, which are moved as they are.
+  void (*shift_u32)(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel);
   /// quads[i][j] = planes[j * plane_step + i] ^ flip for i < count and four planes j
   void (*interleave)(const std::uint8_t* planes, std::size_t plane_step, std::size_t count, std::uint8_t flip,
                      std::uint8_t* quads);

@@ -11,6 +11,7 @@
 #include "gristmill/parallel.h"
 #include "gristmill/workspace.h"
 #include "panel_kernels.h"
+#include "shifted_planes.h"
 #include "staging.h"
 
 namespace gristmill {
@@ -29,11 +30,13 @@ struct alignas(128) WorkerScratch {
   AlignedBuffer staged;  ///< planes of one image's group
   AlignedBuffer plane;   ///< one plane
   AlignedBuffer sums;    ///< accumulators between K blocks
+  AlignedBuffer masks;   ///< of the taps of shifted planes
   std::vector<LaneRun> runs;
   std::vector<std::int32_t> folded_bias;
   std::vector<std::size_t> row_offset;
   std::size_t packed_tile = kNone;   ///< a number for the activations that `panel` holds
   std::size_t staged_group = kNone;  ///< a number for those that `staged` holds
+  std::size_t masked_lanes = kNone;  ///< the output position of lane 0 of `masks`
   bool prepared = false;             ///< for the driver: whether what is the layer's has been derived
   TaskCounter tasks;
 
@@ -41,12 +44,14 @@ struct alignas(128) WorkerScratch {
 
   /// Forgets what the section before left behind.
   void renew() noexcept {
-    packed_tile = staged_group = kNone;
+    packed_tile = staged_group = masked_lanes = kNone;
     prepared = false;
   }
-  std::size_t bytes() const noexcept { return panel.bytes() + staged.bytes() + plane.bytes() + sums.bytes(); }
+  std::size_t bytes() const noexcept {
+    return panel.bytes() + staged.bytes() + plane.bytes() + sums.bytes() + masks.bytes();
+  }
   void release() noexcept {
-    for (AlignedBuffer* buffer : {&panel, &staged, &plane, &sums}) buffer->release();
+    for (AlignedBuffer* buffer : {&panel, &staged, &plane, &sums, &masks}) buffer->release();
   }
 };
 
@@ -54,6 +59,7 @@ struct Workspace::Buffers {
   AlignedBuffer staged;  ///< outputs of a linear layer before they are transposed
   std::vector<std::int32_t> folded_bias;
   PlaneLayout layout;
+  ShiftedPlanes shifted;
   std::vector<WorkerScratch> workers;
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -184,6 +185,108 @@ ISA_TEST(panel_blocks_of_the_level) {
           check_all_slots(isa, {10, lanes, used, longest, used % 2 * 63, edge}, random);
       }
     }
+  }
+}
+
+namespace {
+
+/// Planes in storage that begins and ends with the first and the last element that a mask names, `slack`
+/// elements apart from the pages around it.
+template <class T>
+class ShiftedTile {
+ public:
+  ShiftedTile(const Shape& shape, Random& random)
+      : taps_(1 + up_to(random, 10)),
+        step_(up_to(random, 60)),
+        shape_(shape),
+        masks_(taps_ * 64, Edge::high) {
+    for (std::size_t tap = 0; tap < taps_; ++tap) {
+      offsets_.push_back(static_cast<std::ptrdiff_t>(up_to(random, 200)) - 100);
+      const bool all = up_to(random, 2) == 0;
+      for (std::size_t lane = 0; lane < 64; ++lane)
+        masks_[64 * tap + lane] = lane < shape.used && (all || up_to(random, 4) > 0) ? 0xFF : 0;
+    }
+    first_row_ = up_to(random, 30);
+    std::ptrdiff_t first = 0, last = 0;
+    bool any = false;
+    for (std::size_t row = 0; row < shape.rows; ++row) {
+      for (std::size_t lane = 0; lane < 64; ++lane) {
+        if (!inside(row, lane)) continue;
+        first = any ? std::min(first, at(row, lane)) : at(row, lane);
+        last = any ? std::max(last, at(row, lane) + 1) : at(row, lane) + 1;
+        any = true;
+      }
+    }
+    first_ = first - static_cast<std::ptrdiff_t>(shape.slack);
+    last_ = last + static_cast<std::ptrdiff_t>(shape.slack);
+    storage_ = std::make_unique<GuardedBuffer<T>>(static_cast<std::size_t>(last_ - first_), shape.edge);
+    for (T& element : storage_->span()) element = static_cast<T>(random.next());
+    fill_ = static_cast<T>(random.next());
+  }
+
+  ShiftJob job(std::uint8_t flip) const {
+    return {storage_->data() - first_,
+            step_,
+            offsets_.data(),
+            masks_.data(),
+            taps_,
+            first_row_,
+            shape_.rows,
+            first_,
+            last_,
+            fill_,
+            flip};
+  }
+  T expected(std::size_t row, std::size_t lane) const {
+    return inside(row, lane) ? (*storage_)[static_cast<std::size_t>(at(row, lane) - first_)] : fill_;
+  }
+
+ private:
+  bool inside(std::size_t row, std::size_t lane) const {
+    return masks_[64 * ((first_row_ + row) % taps_) + lane] != 0;
+  }
+  std::ptrdiff_t at(std::size_t row, std::size_t lane) const {
+    const std::size_t k = first_row_ + row;
+    return static_cast<std::ptrdiff_t>(k / taps_ * step_ + lane) + offsets_[k % taps_];
+  }
+
+  std::size_t taps_, step_, first_row_ = 0;
+  Shape shape_;
+  GuardedBuffer<std::uint8_t> masks_;
+  std::vector<std::ptrdiff_t> offsets_;
+  std::ptrdiff_t first_ = 0, last_ = 0;
+  std::unique_ptr<GuardedBuffer<T>> storage_;
+  T fill_ = 0;
+};
+
+template <class T, class Slot>
+void check_shift(Slot slot, Isa isa, const Shape& shape, std::uint8_t flip, Random& random) {
+  const ShiftedTile<T> tile(shape, random);
+  GuardedBuffer<T> panel(shape.rows * shape.lanes, shape.edge);
+  (kernel_table(isa).panel.*slot)(tile.job(flip), shape.lanes, panel.data());
+  for (std::size_t row = 0; row < shape.rows; ++row) {
+    for (std::size_t lane = 0; lane < shape.used; ++lane) {
+      const T expected = static_cast<T>(tile.expected(row, lane) ^ (sizeof(T) == 1 ? flip : 0));
+      if (panel[row * shape.lanes + lane] == expected) continue;
+      harness::fail(__FILE__, __LINE__,
+                    shape.label() + ": row " + std::to_string(row) + " lane " + std::to_string(lane));
+    }
+  }
+}
+
+}  // namespace
+
+ISA_TEST(panel_shifts_planes) {
+  Random random(6);
+  for (int i = 0; i < (harness::quick() ? 200 : 4000); ++i) {
+    Shape shape{};
+    shape.rows = up_to(random, 40);
+    shape.lanes = 8 + 8 * up_to(random, 7);
+    shape.used = up_to(random, shape.lanes);
+    shape.slack = up_to(random, 1) == 0 ? 0 : up_to(random, 80);
+    shape.edge = kEdges[up_to(random, 1)];
+    check_shift<std::uint8_t>(&PanelKernels::shift_u8, isa, shape, up_to(random, 1) == 0 ? 0 : 0x80, random);
+    check_shift<std::uint32_t>(&PanelKernels::shift_u32, isa, shape, 0, random);
   }
 }
 

@@ -29,6 +29,10 @@
 /// what it multiplies, even if another does too: a core writes to its own cache in less than a nanosecond for
 /// each line, but takes twenty times as long where another core has read what is to be overwritten.
 ///
+/// Where those planes are as wide as the output, they go without padding (shifted_planes.h): a tap then reads
+/// one stretch of memory for all lanes of a tile, and a mask blanks out what is padding. Of padded layers
+/// that keep the image's size nothing is copied but panels.
+///
 /// Dense int8 kernels multiply groups of four K. Where images are staged and channels come in fours, a group
 /// is four channels of one tap, K = (c / 4, kh, kw, c % 4), and four planes are staged as one plane of
 /// *quads*: the four bytes of a pixel are side by side for every tap, and panels are packed by copying them.

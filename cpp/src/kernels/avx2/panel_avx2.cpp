@@ -244,6 +244,45 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
+void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
+  const auto* base = static_cast<const std::uint8_t*>(job.base);
+  const __m256i fill = _mm256_set1_epi8(static_cast<char>(job.fill));
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(job.flip));
+  for_each_shifted_row(
+      job, lanes, panel, [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out) {
+        if (!is_readable(job, at, lanes)) return pack_shifted_row(job, at, mask, lanes, job.flip, out);
+        std::size_t lane = 0;
+        for (; lane + 32 <= lanes; lane += 32) {
+          const auto* from = reinterpret_cast<const __m256i*>(base + at + lane);
+          const __m256i inside = _mm256_load_si256(reinterpret_cast<const __m256i*>(mask + lane));
+          const __m256i v = _mm256_blendv_epi8(fill, _mm256_loadu_si256(from), inside);
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + lane), _mm256_xor_si256(v, flip));
+        }
+        for (; lane < lanes; lane += 8) {
+          const __m128i from = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + at + lane));
+          const __m128i inside = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + lane));
+          const __m128i v = _mm_blendv_epi8(_mm256_castsi256_si128(fill), from, inside);
+          _mm_storel_epi64(reinterpret_cast<__m128i*>(out + lane),
+                           _mm_xor_si128(v, _mm256_castsi256_si128(flip)));
+        }
+      });
+}
+
+/// Masked loads read no lane that the mask leaves out, so that rows at the edges need no care.
+void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+  const auto* base = static_cast<const int*>(job.base);
+  const __m256i fill = _mm256_set1_epi32(static_cast<int>(job.fill));
+  for_each_shifted_row(
+      job, lanes, panel, [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) {
+        for (std::size_t lane = 0; lane < lanes; lane += 8) {
+          const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + lane));
+          const __m256i inside = _mm256_cvtepi8_epi32(bytes);
+          const __m256i v = _mm256_maskload_epi32(base + at + static_cast<std::ptrdiff_t>(lane), inside);
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + lane), _mm256_blendv_epi8(fill, v, inside));
+        }
+      });
+}
+
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
                        std::uint8_t flip, std::uint8_t* quads) {
   const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
@@ -267,6 +306,8 @@ void install_panel_avx2(PanelKernels& slots) {
   slots.pack_quads = pack_bytes<Quads>;
   slots.pack_planar_u8 = pack_bytes<Planar>;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.shift_u8 = shift_u8;
+  slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
 }
 

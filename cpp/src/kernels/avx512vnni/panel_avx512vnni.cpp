@@ -188,6 +188,45 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
+/// Masked loads read no lane that the mask leaves out, so that rows at the edges need no care.
+void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
+  const auto* base = static_cast<const std::uint8_t*>(job.base);
+  const __m512i fill = _mm512_set1_epi8(static_cast<char>(job.fill));
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(job.flip));
+  const auto row = [&](std::ptrdiff_t at, const std::uint8_t* mask) GRISTMILL_INLINE {
+    const __mmask64 inside = _mm512_movepi8_mask(_mm512_load_si512(mask));
+    return _mm512_xor_si512(_mm512_mask_loadu_epi8(fill, inside, base + at), flip);
+  };
+  if (lanes == kMostLanes) {
+    for_each_shifted_row(job, lanes, panel,
+                         [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out)
+                             GRISTMILL_INLINE { _mm512_storeu_si512(out, row(at, mask)); });
+    return;
+  }
+  const __mmask64 used = bits(0, lanes);
+  for_each_shifted_row(job, lanes, panel,
+                       [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out)
+                           GRISTMILL_INLINE { _mm512_mask_storeu_epi8(out, used, row(at, mask)); });
+}
+
+void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+  const auto* base = static_cast<const std::uint32_t*>(job.base);
+  const __m512i fill = _mm512_set1_epi32(static_cast<int>(job.fill));
+  const std::size_t vectors = lanes / 16;
+  const auto rest = static_cast<__mmask16>(bits(0, lanes % 16));
+  for_each_shifted_row(
+      job, lanes, panel,
+      [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) GRISTMILL_INLINE {
+        const std::uint32_t* from = base + at;
+        std::uint64_t inside = _mm512_movepi8_mask(_mm512_load_si512(mask));
+        for (std::size_t v = 0; v < vectors; ++v, inside >>= 16, from += 16, out += 16)
+          _mm512_storeu_si512(out, _mm512_mask_loadu_epi32(fill, static_cast<__mmask16>(inside), from));
+        if (rest != 0)
+          _mm512_mask_storeu_epi32(out, rest,
+                                   _mm512_mask_loadu_epi32(fill, static_cast<__mmask16>(inside), from));
+      });
+}
+
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
                        std::uint8_t flip, std::uint8_t* quads) {
   const __m512i flips = _mm512_set1_epi8(static_cast<char>(flip));
@@ -212,6 +251,8 @@ void install_panel_avx512vnni(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.shift_u8 = shift_u8;
+  slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
 }
 

@@ -144,6 +144,44 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
               [](const float* from, std::size_t count, float* out) { copy_run(from, count, out); });
 }
 
+/// select(from, mask, out) for each row that may be read as a whole.
+template <class T, class Select>
+[[gnu::always_inline]] inline void shift(const ShiftJob& job, std::size_t lanes, T flip, T* panel,
+                                         Select select) {
+  const auto* base = static_cast<const T*>(job.base);
+  for_each_shifted_row(job, lanes, panel, [&](std::ptrdiff_t at, const std::uint8_t* mask, T* out) {
+    if (!is_readable(job, at, lanes)) return pack_shifted_row(job, at, mask, lanes, flip, out);
+    select(base + at, mask, out);
+  });
+}
+
+void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
+  const uint8x16_t fill = vdupq_n_u8(static_cast<std::uint8_t>(job.fill)), flip = vdupq_n_u8(job.flip);
+  shift(job, lanes, job.flip, panel,
+        [&](const std::uint8_t* from, const std::uint8_t* mask, std::uint8_t* out) {
+          std::size_t lane = 0;
+          for (; lane + 16 <= lanes; lane += 16)
+            vst1q_u8(out + lane,
+                     veorq_u8(vbslq_u8(vld1q_u8(mask + lane), vld1q_u8(from + lane), fill), flip));
+          for (; lane < lanes; ++lane)
+            out[lane] = static_cast<std::uint8_t>((mask[lane] != 0 ? from[lane] : job.fill) ^ job.flip);
+        });
+}
+
+void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+  const uint32x4_t fill = vdupq_n_u32(job.fill);
+  shift(job, lanes, std::uint32_t{0}, panel,
+        [&](const std::uint32_t* from, const std::uint8_t* mask, std::uint32_t* out) {
+          for (std::size_t lane = 0; lane < lanes; lane += 4) {
+            std::uint32_t four;
+            __builtin_memcpy(&four, mask + lane, 4);
+            const uint32x4_t inside = vreinterpretq_u32_s32(
+                vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four))))));
+            vst1q_u32(out + lane, vbslq_u32(inside, vld1q_u32(from + lane), fill));
+          }
+        });
+}
+
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
                        std::uint8_t flip, std::uint8_t* quads) {
   const uint8x16_t flips = vdupq_n_u8(flip);
@@ -164,6 +202,8 @@ void install_panel_neon(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.shift_u8 = shift_u8;
+  slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
 }
 

@@ -35,6 +35,20 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
     gather_row<float>(job, row, [&](std::size_t lane, float value) { panel[row * lanes + lane] = value; });
 }
 
+void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
+  for_each_shifted_row(job, lanes, panel,
+                       [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out) {
+                         pack_shifted_row(job, at, mask, lanes, job.flip, out);
+                       });
+}
+
+void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+  for_each_shifted_row(job, lanes, panel,
+                       [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) {
+                         pack_shifted_row(job, at, mask, lanes, std::uint32_t{0}, out);
+                       });
+}
+
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
                        std::uint8_t flip, std::uint8_t* quads) {
   for (std::size_t i = 0; i < 4 * count; ++i)
@@ -47,6 +61,8 @@ void install_panel_scalar(PanelKernels& slots) {
   slots.pack_quads = pack_quads;
   slots.pack_planar_u8 = pack_planar_u8;
   slots.pack_planar_f32 = pack_planar_f32;
+  slots.shift_u8 = shift_u8;
+  slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
 }
 
