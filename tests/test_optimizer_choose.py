@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import gristmill as gm
-from gristmill.optimizer.allocate import LEVELS, Curve
+from gristmill import reference
+from gristmill.embedded import load_digits
+from gristmill.optimizer.allocate import LEVELS, Curve, divergence
 from gristmill.optimizer.choose import Way, choose
 from gristmill.optimizer.kernel_times import KernelTimes, measure_kernel_times, stored_weights
 from gristmill.optimizer.layers import Layer, find_layers
@@ -110,6 +112,36 @@ def test_kernels_are_timed_at_the_layers_real_shapes(tmp_path: Path, monkeypatch
     again = measure_kernel_times(graph, stored, layers, feeds, (SINGLE, BLOCKS))
     assert again == times
     assert list(tmp_path.iterdir())
+
+
+def test_noise_is_counted_against_what_is_left_of_the_outputs() -> None:
+    curve = Curve(_layers()[0], tuple(min(1.0, level) for level in LEVELS), 0.5)
+    np.testing.assert_allclose(curve.harm(np.array([0.0, 0.5, 0.9])), [0.0, 0.5, 4.5])
+    assert np.isfinite(curve.harm(np.array([0.99]))).all()
+
+
+def test_auto_is_as_accurate_as_single_zeros_whatever_the_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, labels, calibration = load_digits()
+    name = model.inputs[0].name
+
+    def times(_graph: object, _stored: object, layers: list[Layer], *_: object) -> KernelTimes:
+        found = KernelTimes()
+        for layer in layers:
+            found.dense[layer.name] = layer.size / 1e6
+            for kind, factor in ((SINGLE, 1.0), (BLOCKS, 0.1)):
+                found.sparse[(layer.name, kind)] = [(density, factor * density) for density in (0.01, 0.5, 0.99)]
+        return found
+
+    monkeypatch.setattr("gristmill.optimizer.api.measure_kernel_times", times)
+    exact = reference.run(model.graph, {name: images})[model.graph.outputs[0].name]
+    lost, far = {}, {}
+    for pattern in ("unstructured", "auto"):
+        made = gm.optimize(model, calibration, sparsity=0.9, pattern=pattern, samples=256, measure=False)
+        answers = gm.InferenceSession(made).run(None, {name: images})[0]
+        lost[pattern] = int((exact.argmax(axis=1) == labels).sum() - (answers.argmax(axis=1) == labels).sum())
+        far[pattern] = divergence(exact, answers)
+    assert lost["auto"] <= lost["unstructured"] + 2
+    assert far["auto"] <= 1.15 * far["unstructured"]
 
 
 def test_auto_says_what_decided(monkeypatch: pytest.MonkeyPatch) -> None:

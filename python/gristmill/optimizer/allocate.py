@@ -2,8 +2,10 @@
 
 Two things are measured per layer: how its output error grows with its sparsity (on a few of its rows, pruned and
 refitted for real), and how much of an error the network's answers bear, by adding noise of a known share to its outputs
-and watching the divergence of the answers. Their product is the harm of a sparsity; the allocation of least total harm
-at a given cost lets all layers pay the same price per unit of cost.
+and watching the divergence of the answers. A layer that keeps only the part ``1 - e`` of what its outputs vary by is
+read by layers that make it as loud again, which is noise of the share ``e / (1 - e)``: the harm of a sparsity is the
+divergence that this much noise gives. The allocation of least total harm at a given cost lets all layers pay the same
+price per unit of cost.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
 _GRID = np.concatenate([[0.0], np.round(np.arange(0.3, 0.991, 0.005), 3)])
 HIGHEST = float(_GRID[-1])
 _ROWS, _NOISE, _PROBED = 32, 0.05, 128
+#: The relative error from which on nothing is left of a layer.
+_LOST = 0.999
 #: Errors are wanted to a few percent.
 _PROGRESS = 0.01
 
@@ -42,7 +46,7 @@ class Curve:
     Attributes:
         layer: The layer.
         errors: Relative output error at each of :data:`LEVELS`.
-        sensitivity: Divergence of the network's answers per unit of relative error.
+        sensitivity: Divergence of the network's answers per unit of noise relative to the outputs.
     """
 
     layer: Layer
@@ -54,7 +58,8 @@ class Curve:
         levels = np.concatenate([[0.0], LEVELS])
         # Errors span decades: interpolate their square roots, which start at zero.
         roots = np.concatenate([[0.0], np.sqrt(np.maximum.accumulate(self.errors))])
-        return np.asarray(self.sensitivity * np.interp(sparsity, levels, roots) ** 2)
+        share = np.minimum(np.interp(sparsity, levels, roots) ** 2, _LOST)
+        return np.asarray(self.sensitivity * share / (1.0 - share))
 
 
 def measure_curves(

@@ -215,7 +215,7 @@ def optimize(
         calibration: Typical inputs; a few hundred to a few thousand.
         sparsity: As in :func:`prune`, of a schedule the last; 0.5 if there is no budget either.
         pattern: As in :func:`prune`; or ``auto``: for each layer unstructured, 1x4 or dense, the fastest mix by
-            measured kernel times whose expected harm is at most a tenth above the least. A ``cost`` of your own makes
+            measured kernel times whose expected harm is at most 3 % above the least. A ``cost`` of your own makes
             it ``unstructured``.
         quantize: ``static``, ``dynamic``, ``weights``, or None for float32.
         evaluate: Scores a model, higher is better: one number, or one per sample, as :class:`gristmill.Accuracy` does

@@ -25,7 +25,7 @@ __all__ = ["Way", "choose"]
 #: Sparsities that are handed out.
 _GRID = np.round(np.arange(0.3, HIGHEST + 1e-9, 0.005), 3)
 #: How much more harm than the least is accepted for speed: this part of it, or divergence that never matters.
-SLACK, _NEGLIGIBLE = 0.1, 1e-4
+SLACK, _NEGLIGIBLE = 0.03, 1e-4
 _HALVINGS, _PRICES = 60, (-80.0, 20.0)
 
 
