@@ -50,7 +50,7 @@ def _report(source: Source) -> Report | None:
 
 #: In the order in which they are asked; the surest come first.
 FORMATS: list[Format] = [
-    Format("gristmill", lambda source: artefact.is_artefact(source.content), _unpack, _report),
+    Format("gristmill", lambda source: artefact.is_artefact(source.head), _unpack, _report),
     Format("Keras HDF5", keras.is_h5, lambda source: keras.read_h5(BytesIO(source.content), source.architecture)),
     Format("Keras", keras.is_keras, lambda source: keras.read_keras(BytesIO(source.content))),
     Format("TFLite", tflite.is_tflite, lambda source: tflite.read_tflite(source.content)),
@@ -77,20 +77,22 @@ def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -
         OSError: The file cannot be read.
     """
     given = open_source(source)
-    if architecture is not None:
-        given = replace(given, architecture=Path(architecture).read_text(encoding="utf-8"))
     try:
+        if architecture is not None:
+            given = replace(given, architecture=Path(architecture).read_text(encoding="utf-8"))
         for kind in FORMATS:
             if kind.recognizes(given):
                 graph = kind.load(given)
                 _check_shapes(graph)
                 return Model(graph, source=given.file, format=kind.name, report=kind.report(given))
         known = ", ".join(kind.name for kind in FORMATS)
-        what = f"{type(source).__name__} is not" if not given.content else "the content is not"
+        what = f"{type(source).__name__} is not" if not given.head else "the content is not"
         raise ModelFormatError(f"{what} of a format that is known; known are: {known}")
     except GristmillError as error:
         error.file = error.file or given.file
         raise
+    finally:
+        given.close()
 
 
 def _check_shapes(graph: Graph) -> None:

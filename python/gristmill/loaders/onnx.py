@@ -8,6 +8,7 @@ from gristmill.errors import ArgumentError, ModelFormatError
 from gristmill.graph import Graph
 from gristmill.loaders.external_data import DataFolder
 from gristmill.loaders.onnx_graph import to_graph
+from gristmill.loaders.onnx_wire import StoredBytes, split
 from gristmill.loaders.source import Source
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def recognizes(source: Source) -> bool:
     """Tell whether this looks like an ONNX model: a ModelProto in memory, or bytes that begin with its first field."""
     if type(source.given).__name__ == "ModelProto":
         return True
-    return source.suffix == ".onnx" or source.content[:1] == b"\x08"
+    return source.suffix == ".onnx" or source.head[:1] == b"\x08"
 
 
 def load(source: Source) -> Graph:
@@ -34,11 +35,19 @@ def load(source: Source) -> Graph:
         import onnx
     except ImportError as error:
         raise ArgumentError('reading ONNX models needs the package onnx: pip install "gristmill[onnx]"') from error
-    model = source.given if isinstance(source.given, onnx.ModelProto) else _parse(source.take())
+    if isinstance(source.given, onnx.ModelProto):
+        return _graph(source.given, source, {})
+    if source.stream is None:
+        raise ModelFormatError("is not an ONNX model")
+    content, weights = split(source.stream)
+    return _graph(_parse(content), source, weights)
+
+
+def _graph(model: ModelProto, source: Source, weights: dict[int, StoredBytes]) -> Graph:
     if not model.HasField("graph"):
         raise ModelFormatError("holds no graph; is it an ONNX model?")
     _require_text(model)
-    return to_graph(model, DataFolder(source.path))
+    return to_graph(model, DataFolder(source.path), weights)
 
 
 def _require_text(model: Message) -> None:

@@ -14,6 +14,7 @@ from gristmill.loaders.external_data import DataFolder
 from gristmill.loaders.onnx_attributes import check_attributes, read_attributes
 from gristmill.loaders.onnx_opsets import NEWEST_OPSET, OLDEST_OPSET, REWRITTEN, Step, convert
 from gristmill.loaders.onnx_tensors import element_type, to_array
+from gristmill.loaders.onnx_wire import StoredBytes
 from gristmill.operators import OPERATORS
 
 if TYPE_CHECKING:
@@ -62,15 +63,15 @@ class _Scope:
         return self.names.get(name, name)
 
 
-def to_graph(model: ModelProto, folder: DataFolder) -> Graph:
-    """Translate a model.
+def to_graph(model: ModelProto, folder: DataFolder, stored: Mapping[int, StoredBytes]) -> Graph:
+    """Translate a model; ``stored`` is the raw data of initializers, by their number, that is not in the model.
 
     Raises:
         ModelFormatError: The model contradicts itself.
         UnsupportedOpError: It uses what gristmill does not run.
         LimitError: A tensor or a nesting is beyond what gristmill takes.
     """
-    return _Importer(model, folder).run()
+    return _Importer(model, folder).run(stored)
 
 
 class _Importer:
@@ -88,12 +89,12 @@ class _Importer:
         self._count = 0
         self._inlined = 0
 
-    def run(self) -> Graph:
+    def run(self, stored: Mapping[int, StoredBytes]) -> Graph:
         graph = self._graph
         if graph.sparse_initializer:
             raise UnsupportedOpError("sparse initializers are not supported; store them dense")
         scope = _Scope("", {}, self._opsets)
-        self._add_initializers(graph, scope)
+        self._add_initializers(graph, scope, stored)
         for item in graph.input:
             if item.name not in self._builder.constants:
                 info = _value_info(item, "input")
@@ -103,11 +104,12 @@ class _Importer:
         found = self._builder.assemble([_value_info(item, "output") for item in graph.output])
         return found.in_order().check().without_dead()
 
-    def _add_initializers(self, graph: GraphProto, scope: _Scope) -> None:
-        for tensor in graph.initializer:
+    def _add_initializers(self, graph: GraphProto, scope: _Scope, stored: Mapping[int, StoredBytes]) -> None:
+        for number, tensor in enumerate(graph.initializer):
             if not tensor.name:
                 raise ModelFormatError("an initializer has no name")
-            self._builder.add_constant(self._define(tensor.name, scope), to_array(tensor, self._folder))
+            value = to_array(tensor, self._folder, stored.get(number))
+            self._builder.add_constant(self._define(tensor.name, scope), value)
 
     def _define(self, name: str, scope: _Scope) -> str:
         """The graph's name for a value that this scope writes."""
@@ -183,7 +185,7 @@ class _Importer:
             raise UnsupportedOpError(reason, node=place)
         branch = graphs["then_branch" if condition.item() else "else_branch"]
         inner = self._inner(proto, {**scope.names}, scope.opsets, scope, closed=scope.closed)
-        self._add_initializers(branch, inner)
+        self._add_initializers(branch, inner, {})
         for node in branch.node:
             self._add_node(node, inner)
         self._return(proto, [item.name for item in branch.output], inner, scope)

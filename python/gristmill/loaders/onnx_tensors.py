@@ -10,6 +10,7 @@ import numpy as np
 from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Array
 from gristmill.loaders.external_data import DataFolder
+from gristmill.loaders.onnx_wire import StoredBytes
 from gristmill.operators import ELEMENT_TYPES
 from gristmill.operators.registry import LARGEST_TENSOR
 
@@ -62,8 +63,8 @@ def element_type(number: int, name: str) -> np.dtype[Any]:
     return ELEMENT_TYPES[number]
 
 
-def to_array(tensor: TensorProto, folder: DataFolder) -> Array:
-    """The values of a tensor, read-only; 16-bit floats in float32.
+def to_array(tensor: TensorProto, folder: DataFolder, stored_data: StoredBytes | None = None) -> Array:
+    """The values of a tensor, read-only; 16-bit floats in float32. ``stored_data`` takes the place of its raw data.
 
     Raises:
         ModelFormatError: Shape, type and data contradict each other, or external data may not be read.
@@ -84,8 +85,8 @@ def to_array(tensor: TensorProto, folder: DataFolder) -> Array:
         values = np.frombuffer(_external(tensor, folder, math.prod(shape) * stored.itemsize), stored)
     elif tensor.HasField("raw_data"):
         raw = tensor.raw_data
-        _require_size(name, shape, stored, len(raw))
-        values = np.frombuffer(raw, stored)
+        _require_size(name, shape, stored, stored_data.size if stored_data else len(raw))
+        values = stored_data.read(name).view(stored) if stored_data else np.frombuffer(raw, stored)
     else:
         values = _from_field(tensor, shape, stored)
     array = _widened(values, tensor.data_type, kind).reshape(shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
@@ -19,6 +21,9 @@ class Readable(Protocol):
         """All that is left of it."""
 
 
+_HEAD = 64
+#: Bytes at the end of an archive where its directory is looked for.
+_TAIL = 1 << 16
 #: What a model may be loaded from; other objects are left to the loaders that know them.
 Given: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | object"
 
@@ -30,14 +35,14 @@ class Source:
     Attributes:
         file: For messages; ``None`` for what has no name.
         path: The file, if there is one: files beside it may belong to the model.
-        content: All bytes; empty for an object.
+        stream: What is read of it; ``None`` for an object.
         given: What the caller gave.
         architecture: The description of the model that goes with weights alone.
     """
 
     file: str | None
     path: Path | None
-    content: bytes
+    stream: BinaryIO | None
     given: object = None
     architecture: str | None = None
 
@@ -46,11 +51,31 @@ class Source:
         """The end of the file's name, in lower case, with its dot."""
         return Path(self.file).suffix.lower() if self.file else ""
 
-    def take(self) -> bytes:
-        """The content, which the source keeps no longer: a loader that makes something of it need not hold both."""
-        content = self.content
-        object.__setattr__(self, "content", b"")
-        return content
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes, by which formats are told apart; empty for an object."""
+        return self._read(0, _HEAD)
+
+    @cached_property
+    def tail(self) -> bytes:
+        """The last bytes."""
+        return b"" if self.stream is None else self._read(max(0, self.stream.seek(0, os.SEEK_END) - _TAIL), _TAIL)
+
+    @cached_property
+    def content(self) -> bytes:
+        """All bytes; empty for an object."""
+        return self._read(0, -1)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if self.stream is None:
+            return b""
+        self.stream.seek(offset)
+        return self.stream.read(size)
+
+    def close(self) -> None:
+        """Read no more."""
+        if self.stream is not None:
+            self.stream.close()
 
 
 def open_source(given: Given) -> Source:
@@ -63,27 +88,28 @@ def open_source(given: Given) -> Source:
     """
     if isinstance(given, (str, os.PathLike)):
         path = Path(given)
-        return Source(str(path), path, read_regular(path, str(path)), given)
+        return Source(str(path), path, open_regular(path, str(path)), given)
     if isinstance(given, (bytes, bytearray, memoryview)):
-        return Source(None, None, bytes(given), given)
+        return Source(None, None, BytesIO(given), given)
     if isinstance(given, Readable):
         name = getattr(given, "name", None)
         content = given.read()
         if not isinstance(content, bytes):
             raise ArgumentError("open the file in binary mode ('rb')", file=str(name) if name else None)
-        return Source(name if isinstance(name, str) else None, None, content, given)
-    return Source(None, None, b"", given)
+        return Source(name if isinstance(name, str) else None, None, BytesIO(content), given)
+    return Source(None, None, None, given)
 
 
-def read_regular(path: Path, file: str) -> bytes:
-    """The content of a file that is neither a folder nor a device, pipe or socket."""
+def open_regular(path: Path, file: str) -> BinaryIO:
+    """Open a file that is neither a folder nor a device, pipe or socket."""
     if path.is_dir():
         raise ModelFormatError("is a folder, not a model file", file=file)
     descriptor = os.open(path, os.O_RDONLY | _flags("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ModelFormatError("is not a regular file", file=file)
-        return stream.read()
+    stream = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise ModelFormatError("is not a regular file", file=file)
+    return stream
 
 
 def _flags(*names: str) -> int:

@@ -53,7 +53,7 @@ def from_torch(module: torch.nn.Module, example_input: torch.Tensor | Sequence[t
         raise ArgumentError(f"the module cannot be called with it: {error}", node="example_input") from error
     count = 1 if isinstance(results, torch.Tensor) else len(results)
     content = _export(own, examples, count)
-    return Model(onnx.load(Source(None, None, content)), source=type(module).__name__, format="PyTorch")
+    return Model(onnx.load(Source(None, None, io.BytesIO(content))), source=type(module).__name__, format="PyTorch")
 
 
 def _without_masks(module: torch.nn.Module) -> torch.nn.Module:

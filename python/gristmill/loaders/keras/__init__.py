@@ -22,19 +22,16 @@ from gristmill.weights.hdf5 import SIGNATURE, Hdf5File
 
 __all__ = ["is_h5", "is_keras", "read_h5", "read_keras"]
 
-#: Bytes at the end of an archive where its directory is looked for.
-_DIRECTORY = 1 << 16
-
 
 def is_h5(source: Source) -> bool:
     """Whether it is an HDF5 file."""
-    return source.content.startswith(SIGNATURE)
+    return source.head.startswith(SIGNATURE)
 
 
 def is_keras(source: Source) -> bool:
     """Whether it is a zip archive with Keras's weights in it, or says so by its name."""
-    zipped = source.content.startswith(b"PK")
-    return zipped and (source.suffix == ".keras" or b"model.weights.h5" in source.content[-_DIRECTORY:])
+    zipped = source.head.startswith(b"PK")
+    return zipped and (source.suffix == ".keras" or b"model.weights.h5" in source.tail)
 
 
 def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:

@@ -26,7 +26,7 @@ _OPERATIONS = {**LAYERS, **ELEMENTWISE}
 
 def is_tflite(source: Source) -> bool:
     """Whether the file bears TFLite's mark."""
-    return source.content[4:8] == b"TFL3"
+    return source.head[4:8] == b"TFL3"
 
 
 def read_tflite(data: bytes) -> Graph:
