@@ -30,7 +30,9 @@ __all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "answers_of", "divergence",
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
 _GRID = np.concatenate([[0.0], np.round(np.arange(0.3, 0.991, 0.005), 3)])
 HIGHEST = float(_GRID[-1])
-_ROWS, _NOISE, _PROBED = 32, 0.05, 128
+_NOISE, _PROBED = 0.05, 128
+#: Rows on which errors are measured: bounds, and the multiplications for all of them that are worth it.
+_FEWEST, _MOST, _EFFORT = 16, 32, 5e8
 #: The relative error from which on nothing is left of a layer.
 _LOST = 0.999
 #: Errors are wanted to a few percent.
@@ -155,7 +157,9 @@ def _errors(
 
 
 def _some_rows(problem: Problem) -> Problem:
-    return problem.rows(np.linspace(0, len(problem.weights) - 1, min(_ROWS, len(problem.weights))).astype(int))
+    rows = len(problem.weights)
+    wanted = int(np.clip(_EFFORT / problem.metric.apply_cost(), _FEWEST, _MOST))
+    return problem.rows(np.linspace(0, rows - 1, min(wanted, rows)).astype(int))
 
 
 def _sensitivities(

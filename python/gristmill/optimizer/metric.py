@@ -76,22 +76,25 @@ class DenseMetric:
 class LowRankMetric:
     """R held as the samples that it is made of."""
 
-    def __init__(self, samples: Array, shrinkage: float) -> None:
-        """Take (samples, inputs) of mean zero and variance one."""
-        self._samples = samples.astype(np.float32) * np.float32(np.sqrt((1.0 - shrinkage) / len(samples)))
-        self._shrinkage = np.float32(shrinkage)
+    def __init__(self, samples: Array, shrinkage: float | Array) -> None:
+        """Take (samples, inputs) of mean zero and variance one; a shrinkage for each row serves :meth:`apply` alone."""
+        self._samples = samples * np.float32(1.0 / np.sqrt(len(samples)))
+        self._shrinkage = np.asarray(shrinkage, np.float32).reshape(-1, 1)
 
     def apply(self, rows: Array) -> Array:
         """``rows @ R``."""
-        result = (rows @ self._samples.T) @ self._samples
+        seen = rows @ self._samples.T
+        seen *= 1.0 - self._shrinkage
+        result = seen @ self._samples
         result += self._shrinkage * rows
         return np.asarray(result)
 
     def shifted_inverse(self, shift: float) -> Callable[[Array], Array]:
         """The map from ``rows`` to ``rows @ inverse(R + shift I)``, by the Woodbury identity."""
-        ridge = float(self._shrinkage) + shift
+        share = self._shrinkage.item()
+        ridge = share + shift
         inner = (self._samples @ self._samples.T).astype(np.float64)
-        inner[np.diag_indices_from(inner)] += ridge
+        inner[np.diag_indices_from(inner)] += ridge / (1.0 - share)
         inverse = np.linalg.inv(inner).astype(np.float32)
         return lambda rows: np.asarray(
             (rows - ((rows @ self._samples.T) @ inverse) @ self._samples) / np.float32(ridge)
@@ -99,9 +102,10 @@ class LowRankMetric:
 
     def block(self, chosen: Array) -> Array:
         """R restricted to some inputs, in float64."""
+        share = self._shrinkage.item()
         part = self._samples[:, chosen]
-        found = (part.T @ part).astype(np.float64)
-        found[np.diag_indices_from(found)] += float(self._shrinkage)
+        found = (part.T @ part).astype(np.float64) * (1.0 - share)
+        found[np.diag_indices_from(found)] += share
         return np.asarray(found)
 
     def apply_cost(self) -> float:

@@ -182,11 +182,13 @@ def best_shrinkage(z: Array, y: Array, weights: Array) -> float:
     old, fresh = z[seen], z[~seen]
     cross = (y[seen].T @ old) / np.float32(len(old))
     power, energy = np.square(y[seen]).mean(axis=0), np.square(weights).sum(axis=1)
-    errors = []
-    for share in _SHRINKAGES:
-        target = ((1.0 - share) * cross + share * weights).astype(np.float32)
-        whole = (1.0 - share) * power + share * energy
-        problem = Problem(LowRankMetric(old, share), target, np.ones(1, np.float32), weights, whole)
-        found = solve_iteratively(problem, mask, progress=_PROGRESS)
-        errors.append(float(np.square(y[~seen] - fresh @ found.T).mean()))
-    return _SHRINKAGES[int(np.argmin(errors))]
+    # All at once: a few rows at a time would wait for memory.
+    count, shares = len(rows), np.repeat(np.array(_SHRINKAGES, np.float32), len(rows))[:, None]
+    cross, many = np.tile(cross, (len(_SHRINKAGES), 1)), np.tile(weights, (len(_SHRINKAGES), 1))
+    power, energy = (np.tile(item, len(_SHRINKAGES)) for item in (power, energy))
+    whole = (1.0 - shares[:, 0]) * power + shares[:, 0] * energy
+    target = (1.0 - shares) * cross + shares * many
+    problem = Problem(LowRankMetric(old, shares), target, np.ones(1, np.float32), many, whole)
+    found = solve_iteratively(problem, np.tile(mask, (len(_SHRINKAGES), 1)), progress=_PROGRESS)
+    gaps = (fresh @ found.T).reshape(len(fresh), len(_SHRINKAGES), count) - y[~seen][:, None]
+    return _SHRINKAGES[int(np.argmin(np.square(gaps).mean(axis=(0, 2))))]
