@@ -130,7 +130,7 @@ def test_models_quantized_here_answer_in_onnxruntime_as_here(
     model = gm.load(folder / name)
     few = x[:64] if batch > 1 else [{model.inputs[0].name: image[np.newaxis]} for image in x[:64]]
     if pattern is not None:
-        model = gm.prune(model, 0.5, pattern=pattern, method="magnitude", calibration=few)
+        model = gm.prune(model, 0.3, pattern=pattern, method="magnitude", calibration=few)
     made = gm.quantize(model, few, mode=mode)
     made.export_onnx(tmp_path / "model.onnx")
     options = ort.SessionOptions()
