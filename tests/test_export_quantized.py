@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,38 @@ def test_every_mode_and_pattern(mode: str, pattern: str | None, tmp_path: Path) 
     else:
         made = gm.optimize(model, x, sparsity=0.5, pattern=pattern, quantize=mode, method="magnitude", measure=False)
     assert_same_answers(made, x, tmp_path / "model.onnx")
+
+
+def clamped_net() -> Graph:
+    """Clamps behind convolutions and behind a sum, with room above them and without."""
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder()
+
+    def conv(x: str, groups: int) -> str:
+        shape = (12, 12 // groups, 3, 3)
+        weights = builder.constant("w", (rng.standard_normal(shape) / np.sqrt(54 / groups)).astype(np.float32))
+        return builder.add("Conv", [x, weights], pads=(1, 1, 1, 1), group=groups)
+
+    def clip(x: str, low: float, high: float) -> str:
+        return builder.add("Clip", [x, *(builder.constant("bound", np.float32(bound)) for bound in (low, high))])
+
+    y = start = clip(conv(builder.input("x", np.float32, ("n", 12, 9, 9)), 1), 0.0, 6.0)
+    for groups in (12, 1, 12, 1):
+        y = clip(conv(y, groups), -1.0, 1.0) if groups > 1 else builder.add("Relu", [conv(y, groups)])
+    y = clip(conv(clip(builder.add("Add", [y, start]), 0.0, 2.0), 1), 0.0, 0.5)
+    return builder.build([builder.add("Flatten", [conv(y, 1)])])
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("net", [conv_net, clamped_net])
+def test_clamps_and_signed_bytes(net: Callable[[], Graph], symmetric: bool, tmp_path: Path) -> None:
+    """ONNX Runtime would compute some of them in float32."""
+    graph = net()
+    shape = map(int, (graph.inputs[0].shape or ())[1:])
+    x = np.random.default_rng(2).standard_normal((600, *shape)).astype(np.float32)
+    made = gm.quantize(gm.Model(graph), x[:32], symmetric=symmetric)
+    assert_same_answers(made, x, tmp_path / "model.onnx")
+    np.testing.assert_array_equal(gm.InferenceSession(made)(x), gm.InferenceSession(tmp_path / "model.onnx")(x))
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
