@@ -175,7 +175,7 @@ void stage_planes(const TiledConv& tiled, std::size_t first, T* staged, const St
   for (std::size_t p = first; staged < end; ++p, staged += step) {
     const PlaneLayout::Span<const T> source{x + p * conv.in_plane(), x + conv.input_elements()};
     if (tiled.shifted != nullptr)
-      tiled.shifted->stage(source.plane, source.end, staged, end);
+      tiled.shifted->stage(conv.kernels.panel, source.plane, source.end, staged, end);
     else
       stage(source, PlaneLayout::Span<T>{staged, end});
   }
@@ -195,7 +195,7 @@ void stage_quads(const TiledConv& tiled, WorkerScratch& scratch, std::size_t fir
                                   reinterpret_cast<std::uint8_t*>(moved ? quads : staged));
     if (!moved) continue;
     if (shifted)
-      tiled.shifted->stage<std::uint32_t>(quads, quads + plane, staged, end);
+      tiled.shifted->stage<std::uint32_t>(conv.kernels.panel, quads, quads + plane, staged, end);
     else
       conv.layout.stage({quads, quads + plane}, tiled.fill(), {staged, end});
   }

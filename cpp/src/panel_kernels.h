@@ -112,6 +112,15 @@ static inline bool is_readable(const ShiftJob& job, std::ptrdiff_t at, std::size
   return at >= job.readable_from && at + static_cast<std::ptrdiff_t>(lanes) <= job.readable_to;
 }
 
+/// Rows of bytes to part into those of even and those of odd columns.
+struct SplitJob {
+  const std::uint8_t* source;
+  std::size_t rows, source_step;
+  std::uint8_t *even, *odd;
+  std::size_t evens, odds;  ///< columns of each that are stored, which may be none
+  std::size_t out_step;
+};
+
 /// The layouts of panels.
 enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
 
@@ -129,6 +138,9 @@ struct PanelKernels {
   /// quads[i][j] = planes[j * plane_step + i] ^ flip for i < count and four planes j
   void (*interleave)(const std::uint8_t* planes, std::size_t plane_step, std::size_t count, std::uint8_t flip,
                      std::uint8_t* quads);
+  /// even[r][i] = source[r][2 * i] and odd[r][i] = source[r][2 * i + 1]. Null where the loops of
+  /// strided_copy.h serve as well.
+  void (*split_rows)(const SplitJob& job);
 };
 
 }  // namespace gristmill

@@ -114,27 +114,52 @@ void ShiftedPlanes::stage_pair(const Phase& phase, const Phase& other, const T* 
   }
 }
 
+void ShiftedPlanes::split(const PanelKernels& kernels, std::size_t first, std::size_t last,
+                          const std::uint8_t* source, std::uint8_t* staged) const {
+  SplitJob job{source + phases_[first].row * columns_.size,
+               phases_[first].rows,
+               rows_.stride * columns_.size,
+               staged,
+               staged,
+               0,
+               0,
+               columns_.out};
+  for (std::size_t i = first; i < last; ++i, staged += phase_elements_) {
+    const bool odd = phases_[i].column == 1;
+    (odd ? job.odd : job.even) = staged;
+    (odd ? job.odds : job.evens) = phases_[i].columns;
+  }
+  kernels.split_rows(job);
+}
+
 template <class T>
-void ShiftedPlanes::stage(const T* source, const T* source_end, T* staged, T* staged_end) const {
-  for (std::size_t i = 0; i < phases_.size(); ++i, staged += phase_elements_) {
+void ShiftedPlanes::stage(const PanelKernels& kernels, const T* source, const T* source_end, T* staged,
+                          T* staged_end) const {
+  for (std::size_t i = 0, next = 0; i < phases_.size(); staged += (next - i) * phase_elements_, i = next) {
     const Phase& phase = phases_[i];
-    if (columns_.stride == 2 && i + 1 < phases_.size() && phases_[i + 1].row == phase.row) {
-      stage_pair(phase, phases_[++i], source, source_end, staged);
-      staged += phase_elements_;
-    } else if (columns_.stride == 1) {
-      stage_phase<1>(phase, source, source_end, staged, staged_end);
-    } else if (columns_.stride == 2) {
-      stage_phase<2>(phase, source, source_end, staged, staged_end);
-    } else {
-      stage_phase<0>(phase, source, source_end, staged, staged_end);
+    const bool paired = columns_.stride == 2 && i + 1 < phases_.size() && phases_[i + 1].row == phase.row;
+    next = i + (paired ? 2 : 1);
+    if constexpr (sizeof(T) == 1) {
+      if (columns_.stride == 2 && kernels.split_rows != nullptr) {
+        split(kernels, i, next, source, staged);
+        continue;
+      }
     }
+    if (paired)
+      stage_pair(phase, phases_[i + 1], source, source_end, staged);
+    else if (columns_.stride == 1)
+      stage_phase<1>(phase, source, source_end, staged, staged_end);
+    else if (columns_.stride == 2)
+      stage_phase<2>(phase, source, source_end, staged, staged_end);
+    else
+      stage_phase<0>(phase, source, source_end, staged, staged_end);
   }
 }
 
-template void ShiftedPlanes::stage(const std::uint8_t*, const std::uint8_t*, std::uint8_t*,
-                                   std::uint8_t*) const;
-template void ShiftedPlanes::stage(const std::uint32_t*, const std::uint32_t*, std::uint32_t*,
-                                   std::uint32_t*) const;
-template void ShiftedPlanes::stage(const float*, const float*, float*, float*) const;
+template void ShiftedPlanes::stage(const PanelKernels&, const std::uint8_t*, const std::uint8_t*,
+                                   std::uint8_t*, std::uint8_t*) const;
+template void ShiftedPlanes::stage(const PanelKernels&, const std::uint32_t*, const std::uint32_t*,
+                                   std::uint32_t*, std::uint32_t*) const;
+template void ShiftedPlanes::stage(const PanelKernels&, const float*, const float*, float*, float*) const;
 
 }  // namespace gristmill

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gristmill/conv.h"
+#include "panel_kernels.h"
 
 namespace gristmill {
 
@@ -46,7 +47,8 @@ class ShiftedPlanes {
   /// Copies a plane of the input into its staged form. Elements before `source_end` may be read, and those
   /// before `staged_end` overwritten.
   template <class T>
-  void stage(const T* source, const T* source_end, T* staged, T* staged_end) const;
+  void stage(const PanelKernels& kernels, const T* source, const T* source_end, T* staged,
+             T* staged_end) const;
 
  private:
   /// One axis of one tap: output extents [begin, end) read from index + shift of a phase.
@@ -73,6 +75,9 @@ class ShiftedPlanes {
   template <class T>
   void stage_pair(const Phase& phase, const Phase& other, const T* source, const T* source_end,
                   T* staged) const;
+  /// Stages phases [first, last), the even and the odd columns of the same rows or one of them.
+  void split(const PanelKernels& kernels, std::size_t first, std::size_t last, const std::uint8_t* source,
+             std::uint8_t* staged) const;
   void add_tap(const Reach& row, const Reach& column);
 
   Axis rows_{}, columns_{};

@@ -290,6 +290,33 @@ ISA_TEST(panel_shifts_planes) {
   }
 }
 
+ISA_TEST(panel_splits_rows) {
+  const auto split_rows = kernel_table(isa).panel.split_rows;
+  if (split_rows == nullptr) return;
+  Random random(7);
+  for (std::size_t columns = 0; columns <= 200; columns += harness::quick() ? 7 : 1) {
+    for (Edge edge : kEdges) {
+      const std::size_t rows = columns % 4, source_step = columns + up_to(random, 9);
+      const std::size_t kept = columns % 3, evens = kept == 1 ? 0 : (columns + 1) / 2;
+      const std::size_t odds = kept == 2 ? 0 : columns / 2, out_step = evens + odds + up_to(random, 9);
+      const auto length = [&](std::size_t step, std::size_t width) {
+        return rows == 0 || width == 0 ? 0 : (rows - 1) * step + width;
+      };
+      const std::size_t read = std::max(evens == 0 ? 0 : 2 * evens - 1, 2 * odds);
+      GuardedBuffer<std::uint8_t> source(length(source_step, read), edge);
+      GuardedBuffer<std::uint8_t> even(length(out_step, evens), edge), odd(length(out_step, odds), edge);
+      for (std::uint8_t& byte : source.span()) byte = static_cast<std::uint8_t>(random.next());
+      split_rows({source.data(), rows, source_step, even.data(), odd.data(), evens, odds, out_step});
+      for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t i = 0; i < evens; ++i)
+          CHECK_EQ(even[r * out_step + i], source[r * source_step + 2 * i]);
+        for (std::size_t i = 0; i < odds; ++i)
+          CHECK_EQ(odd[r * out_step + i], source[r * source_step + 2 * i + 1]);
+      }
+    }
+  }
+}
+
 ISA_TEST(panel_interleaves_planes) {
   Random random(5);
   for (std::size_t count = 0; count <= 200; count += harness::quick() ? 7 : 1) {

@@ -245,6 +245,27 @@ void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::
   }
 }
 
+/// The first or second byte of every word is all that is left of it.
+void split_rows(const SplitJob& job) {
+  const std::size_t last_even = job.evens == 0 ? 0 : 2 * job.evens - 1;
+  const std::size_t columns = last_even > 2 * job.odds ? last_even : 2 * job.odds;
+  const auto left = [](std::size_t count, std::size_t done) {
+    return static_cast<__mmask32>(bits(0, count <= done ? 0 : count - done < 32 ? count - done : 32));
+  };
+  for (std::size_t c = 0; c < columns; c += 64) {
+    const __mmask64 read = bits(0, columns - c < 64 ? columns - c : 64);
+    const __mmask32 evens = left(job.evens, c / 2), odds = left(job.odds, c / 2);
+    const std::uint8_t* from = job.source + c;
+    std::uint8_t *even = job.even + c / 2, *odd = job.odd + c / 2;
+    for (std::size_t r = 0; r < job.rows; ++r, from += job.source_step) {
+      const __m512i words = _mm512_maskz_loadu_epi8(read, from);
+      if (evens != 0) _mm256_mask_storeu_epi8(even, evens, _mm512_cvtepi16_epi8(words));
+      if (odds != 0) _mm256_mask_storeu_epi8(odd, odds, _mm512_cvtepi16_epi8(_mm512_srli_epi16(words, 8)));
+      even += job.out_step, odd += job.out_step;
+    }
+  }
+}
+
 }  // namespace
 
 void install_panel_avx512vnni(PanelKernels& slots) {
@@ -254,6 +275,7 @@ void install_panel_avx512vnni(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
+  slots.split_rows = split_rows;
 }
 
 }  // namespace gristmill

@@ -64,6 +64,7 @@ void install_panel_scalar(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
+  slots.split_rows = nullptr;
 }
 
 }  // namespace gristmill
