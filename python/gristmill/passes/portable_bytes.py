@@ -55,17 +55,17 @@ def _converted(editor: Editor, name: str, scale: str, zero: str) -> tuple[list[N
 
 def _make_unsigned(editor: Editor, node: Node) -> None:
     result = node.outputs[0]
-    zero = _signed_zero(editor, node)
-    if zero is None or editor.writer(node.inputs[0], "DequantizeLinear") is not None:
+    zero, writer = _signed_zero(editor, node), editor.writer(node.inputs[0])
+    if zero is None or (writer is not None and writer.op == "DequantizeLinear"):
         return
     readers = {id(reader): reader for reader in editor.readers(result)}.values()
     unsigned = editor.add_constant(f"{node.inputs[2]}.unsigned", np.asarray(zero + 128, np.uint8))
-    if editor.is_output(result) or any(_signed_zero(editor, reader) != zero for reader in readers):
+    if not editor.is_output(result) and all(_signed_zero(editor, reader) == zero for reader in readers):
+        for part in (node, *readers):
+            editor.replace(part, replace(part, inputs=(*part.inputs[:2], unsigned)))
+    elif writer is not None:
         nodes, restored = _converted(editor, node.inputs[0], node.inputs[1], unsigned)
         editor.replace(node, *nodes, replace(node, inputs=(restored, *node.inputs[1:])))
-        return
-    for part in (node, *readers):
-        editor.replace(part, replace(part, inputs=(*part.inputs[:2], unsigned)))
 
 
 def _enter_unsigned(editor: Editor, node: Node) -> None:
