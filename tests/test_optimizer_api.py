@@ -326,6 +326,12 @@ def test_arguments_that_make_no_sense_are_refused(call: Callable[[gm.Model, Arra
         call(_model(), images(16))
 
 
+def test_quantized_models_are_not_pruned() -> None:
+    made = gm.quantize(_model(), images(16))
+    with pytest.raises(gm.ArgumentError, match="quantized already: give the float32 model"):
+        gm.optimize(made, images(16), sparsity=0.5)
+
+
 @pytest.mark.parametrize(
     ("labels", "error"),
     [

@@ -101,7 +101,7 @@ def test_sensitivity_from_files(files: Path, capsys: pytest.CaptureFixture[str])
     plots = [str(files / "plot.html"), str(files / "plot.png")]
     if not _has_matplotlib():
         del plots[1]
-    options = [part for path in plots for part in ("--plot", path)]
+    options = [part for option, path in zip(("--report", "--plot"), plots, strict=False) for part in (option, path)]
     assert cli.main([*command, *options, "--labels", str(files / "y.npy"), "--ignore", "logits", "--json"]) == 0
     found = _printed(capsys)
     assert found["unit"] == "accuracy"

@@ -49,7 +49,7 @@ def add_calibration_options(parser: argparse.ArgumentParser, samples: int, *, re
         type=options.positive_int,
         default=samples,
         metavar="N",
-        help=f"samples to use at most, from the start (default: {samples})",
+        help=f"samples to use at most, from the start: shuffle what is sorted by class (default: {samples})",
     )
 
 

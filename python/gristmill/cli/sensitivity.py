@@ -26,7 +26,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--pattern", default="unstructured", metavar="P", help="unstructured, 1x4, N:M or channel")
     parser.add_argument("--method", default="refit", choices=METHODS, help="how weights are chosen (default: refit)")
     parser.add_argument("--ignore", metavar="LAYER", action="append", default=[], help="layers to leave out")
-    parser.add_argument("--plot", metavar="FILE", action="append", default=[], help="an .html, .png, .svg or .pdf file")
+    parser.add_argument(
+        "--plot", "--report", metavar="FILE", action="append", default=[], help="an .html, .png, .svg or .pdf file"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="equal seeds give equal results")
     options.add_json_option(parser)
     parser.set_defaults(run=run)

@@ -68,7 +68,7 @@ def prune(
             least squares; the default with calibration data); ``obs`` (exact greedy where a layer is small enough).
         ignore: Names or regular expressions of layers to leave alone. The first layer, depthwise and tiny layers stay
             dense unless a table names them.
-        calibration: Typical inputs.
+        calibration: Typical inputs, shuffled: what none of them shows is not kept.
         samples: How many of them to use at most, from the start.
         cost: What saving is counted in, by layer and sparsity, instead of the number of weights.
         on_step: Called after each step with the model so far and its sparsity, to train it for example; may return the
@@ -212,7 +212,7 @@ def optimize(
 
     Args:
         model: A float32 model; never modified.
-        calibration: Typical inputs; a few hundred to a few thousand.
+        calibration: Typical inputs; a few hundred to a few thousand, shuffled: what none of them shows is not kept.
         sparsity: As in :func:`prune`, of a schedule the last; 0.5 if there is no budget either.
         pattern: As in :func:`prune`; or ``auto``: for each layer unstructured, 1x4 or dense, the fastest mix by
             measured kernel times whose expected harm is at most 3 % above the least. A ``cost`` of your own makes

@@ -63,7 +63,9 @@ class Planner:
             raise ArgumentError(f"must be one of {', '.join(SCOPES)}, got {self.scope!r}", node="scope")
         layers = find_layers(self.graph)
         if not layers:
-            raise ArgumentError("the model has no convolution or linear layer with constant float32 weights")
+            quantized = any(node.op == "DequantizeLinear" for node in self.graph.nodes)
+            fix = "; it is quantized already: give the float32 model" if quantized else ""
+            raise ArgumentError(f"the model has no convolution or linear layer with constant float32 weights{fix}")
         self.reasons = kept_dense(layers) | select_ignored(layers, self.ignore)
         self._owners = owners_of_channels(self.graph) if self._kind == "channel" else set()
         if self._kind == "channel":
