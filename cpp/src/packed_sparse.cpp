@@ -107,12 +107,12 @@ void sort_rows(std::span<std::uint32_t> rows, const Length& length) {
 }
 
 /// Columns of a K block: as many as fit the first-level cache, or more where rows would have so few entries
-/// in them that starting on a row costs more than a slower cache. All blocks are about equal.
-std::size_t k_block_of(const SparseFormat& format, std::size_t columns, std::size_t rows,
-                       std::size_t entries) {
-  constexpr std::size_t kLeastEntries = 8;
+/// in them, less than `least`, that starting on a row costs more than a slower cache. All blocks are about
+/// equal.
+std::size_t k_block_of(const SparseFormat& format, std::size_t columns, std::size_t rows, std::size_t entries,
+                       std::size_t least) {
   const std::size_t addressable = std::numeric_limits<std::uint16_t>::max() / format.lane_block * kOffsetUnit;
-  const std::size_t wanted = kLeastEntries * rows * columns / std::max<std::size_t>(entries, 1);
+  const std::size_t wanted = least * rows * columns / std::max<std::size_t>(entries, 1);
   const std::size_t most = std::min(addressable, std::clamp(wanted, format.k_block, 4 * format.k_block));
   const std::size_t blocks = std::max<std::size_t>(1, (columns + most - 1) / most);
   return std::max<std::size_t>(4, (columns + 4 * blocks - 1) / (4 * blocks) * 4);
@@ -127,8 +127,9 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   packed.kind = kind;
   packed.rows = weights.rows();
   packed.columns = weights.columns();
+  const bool singles = kind == SparseKind::singles;
   packed.k_block = k_block_of(format, weights.columns(), weights.rows(),
-                              weights.entry_count() / (kind == SparseKind::singles ? 1 : 4));
+                              weights.entry_count() / (singles ? 1 : 4), singles ? 8 : 30);
   packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + packed.k_block - 1) / packed.k_block);
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);

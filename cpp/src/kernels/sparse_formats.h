@@ -9,8 +9,9 @@
 /// The three sparse formats of the x86 levels, as templates over the level's vectors. `Level` names
 ///
 ///     Vector              s32 accumulators and bytes alike, kWidth of the former; load, store, add
-///     broadcast           four s8 in every dword
+///     broadcast           an s32 in every dword
 ///     multiply_add        sum + x · w in groups of four bytes
+///     kRowPairs           whether registers suffice for two rows at a time
 ///     kBlockSets          sets of sums that keep multiply_add from waiting for itself
 ///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
 ///     in_order            puts the four sums of Quads into the order of lanes
@@ -18,6 +19,8 @@
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
 ///     Few                 the level of 128 bits, for four lanes or fewer
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
+///     add_quads           if kHasQuadLoop, a loop over quads
+///     BlockWeights        if kHasBlockWeights, the broadcast weights of four blocks, by one load
 ///     Simd                the level's f32 vectors
 ///
 /// A lane block is kLaneBlock lanes, four vectors; of the last one of a row of pixels, no more vectors are
@@ -25,6 +28,27 @@
 namespace gristmill {
 namespace {
 
+/// The weights of an entry, as one dword.
+[[gnu::always_inline]] inline std::int32_t dword_of(const std::int8_t (&weight)[4]) {
+  std::int32_t all;
+  __builtin_memcpy(&all, weight, 4);
+  return all;
+}
+
+/// The panel rows of a quad. Its offsets are loaded by twos, for loads are what these kernels do most.
+struct QuadRows {
+  const std::uint8_t* row[4];
+
+  [[gnu::always_inline]] QuadRows(const SparseQuad& quad, const std::uint8_t* panel) {
+    std::uint32_t pair[2];
+    __builtin_memcpy(pair, quad.offset, sizeof pair);
+    unroll<4>([&](auto i) GRISTMILL_INLINE {
+      row[i] = panel + kOffsetUnit * (i % 2 == 0 ? pair[i / 2] & 0xFFFF : pair[i / 2] >> 16);
+    });
+  }
+};
+
+/// The epilogue of sums that begin with the bias of their channel.
 template <class Level>
 class FinishS8 {
  public:
@@ -38,10 +62,17 @@ class FinishS8 {
         whole_bytes_(channels_.small_scales && job.lanes == 4 * Level::kWidth &&
                      (channels_.type == OutputType::u8 || channels_.type == OutputType::s8)) {}
 
+  [[gnu::always_inline]] void expect(std::size_t channel) const {
+    const char* out = static_cast<const char*>(job_.out) + channel * job_.out_stride;
+    __builtin_prefetch(out, 1);
+    __builtin_prefetch(out + 63, 1);
+  }
+
+  std::int32_t bias(std::size_t channel) const { return channels_.bias[channel]; }
+
   /// Stores sums in the order that unpacking leaves them in.
   [[gnu::always_inline]] void store_unpacked(const Vector (&sum)[4], std::size_t channel) const {
-    if (whole_bytes_)
-      return store_bytes(packed(sum, typename Level::OneChannel(channels_, channel)), channel);
+    if (whole_bytes_) return store_bytes(packed(sum, channel), channel);
     Vector sums[4];
     Level::in_order(sum, sums);
     store(sums, channel);
@@ -50,20 +81,16 @@ class FinishS8 {
   template <int vectors>
   [[gnu::always_inline]] void store(const Vector (&sum)[vectors], std::size_t channel) const {
     if constexpr (vectors == 4) {
-      if (whole_bytes_) {
-        const typename Level::OneChannel of(channels_, channel);
-        return store_bytes(Level::packed_in_order(packed(sum, of)), channel);
-      }
+      if (whole_bytes_) return store_bytes(Level::packed_in_order(packed(sum, channel)), channel);
     }
-    epilogue_.template store<vectors>(sum, typename Level::OneChannel(channels_, channel), job_.out,
-                                      channel * job_.out_stride, job_.lanes);
+    typename Level::OneChannel of(channels_, channel);
+    of.bias_all = Vector{};
+    epilogue_.template store<vectors>(sum, of, job_.out, channel * job_.out_stride, job_.lanes);
   }
 
  private:
-  [[gnu::always_inline]] Vector packed(const Vector (&sum)[4], const typename Level::OneChannel& of) const {
-    Vector sums[4];
-    unroll<4>([&](auto i) GRISTMILL_INLINE { sums[i] = Level::add(sum[i], of.bias(i)); });
-    return bytes_(sums, of.scale(0));
+  [[gnu::always_inline]] Vector packed(const Vector (&sum)[4], std::size_t channel) const {
+    return bytes_(sum, typename Level::OneChannel(channels_, channel).scale(0));
   }
   [[gnu::always_inline]] void store_bytes(Vector bytes, std::size_t channel) const {
     Level::store(static_cast<std::uint8_t*>(job_.out) + channel * job_.out_stride, bytes);
@@ -90,16 +117,19 @@ struct FewQuads {
     typename Level::Vector sum;
 
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
-      typename Level::Vector x[4];
-      unroll<4>([&](auto i) GRISTMILL_INLINE { x[i] = Level::load(panel + kOffsetUnit * quad.offset[i]); });
-      const auto low01 = Level::low8(x[0], x[1]), low23 = Level::low8(x[2], x[3]);
-      sum = Level::multiply_add(sum, Level::low16(low01, low23), Level::broadcast(quad.weight));
+      const QuadRows of(quad, panel);
+      const auto low01 = Level::low8(Level::load(of.row[0]), Level::load(of.row[1]));
+      const auto low23 = Level::low8(Level::load(of.row[2]), Level::load(of.row[3]));
+      sum = Level::multiply_add(sum, Level::low16(low01, low23), Level::broadcast(dword_of(quad.weight)));
     }
     [[gnu::always_inline]] void add(const Sum& other) { sum = Level::add(sum, other.sum); }
   };
 
   struct Finish : FinishS8<typename Level::Wide> {
     using FinishS8<typename Level::Wide>::FinishS8;
+    [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
+      of.sum = Level::broadcast(this->bias(channel));
+    }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       const typename Level::Wide::Vector wide[] = {Level::widen(of.sum)};
       FinishS8<typename Level::Wide>::store(wide, channel);
@@ -115,19 +145,19 @@ struct Quads {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
+  static constexpr bool kRowPairs = Level::kRowPairs;
   static constexpr int kSets = 1;
 
   struct Sum {
     typename Level::Vector sum[4];
 
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
-      const auto x0 = Level::load(panel + kOffsetUnit * quad.offset[0]),
-                 x1 = Level::load(panel + kOffsetUnit * quad.offset[1]);
-      const auto x2 = Level::load(panel + kOffsetUnit * quad.offset[2]),
-                 x3 = Level::load(panel + kOffsetUnit * quad.offset[3]);
+      const QuadRows of(quad, panel);
+      const auto x0 = Level::load(of.row[0]), x1 = Level::load(of.row[1]);
+      const auto x2 = Level::load(of.row[2]), x3 = Level::load(of.row[3]);
       const auto low01 = Level::low8(x0, x1), low23 = Level::low8(x2, x3);
       const auto high01 = Level::high8(x0, x1), high23 = Level::high8(x2, x3);
-      const auto w = Level::broadcast(quad.weight);
+      const auto w = Level::broadcast(dword_of(quad.weight));
       sum[0] = Level::multiply_add(sum[0], Level::low16(low01, low23), w);
       sum[1] = Level::multiply_add(sum[1], Level::high16(low01, low23), w);
       sum[2] = Level::multiply_add(sum[2], Level::low16(high01, high23), w);
@@ -135,8 +165,16 @@ struct Quads {
     }
   };
 
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[1], const SparseQuad* quad, const SparseQuad* end,
+                                             const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
+    Level::add_quads(sum[0].sum, quad, end, panel);
+  }
+
   struct Finish : FinishS8<Level> {
     using FinishS8<Level>::FinishS8;
+    [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
+      for (auto& sum : of.sum) sum = Level::broadcast(this->bias(channel));
+    }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       this->store_unpacked(of.sum, channel);
     }
@@ -168,16 +206,18 @@ struct Blocks {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
+  static constexpr bool kRowPairs = Level::kRowPairs;
   static constexpr int kSets = Level::kBlockSets;
 
   struct Sum {
     typename Level::Vector sum[vectors];
 
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
-      const auto w = Level::broadcast(block.weight);
-      const std::uint8_t* from = panel + kOffsetUnit * block.offset;
+      add(panel + kOffsetUnit * block.offset, Level::broadcast(dword_of(block.weight)));
+    }
+    [[gnu::always_inline]] void add(const std::uint8_t* group, typename Level::Vector w) {
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
-        sum[i] = Level::multiply_add(sum[i], Level::load(from + 4 * Level::kWidth * i), w);
+        sum[i] = Level::multiply_add(sum[i], Level::load(group + 4 * Level::kWidth * i), w);
       });
     }
     [[gnu::always_inline]] void add(const Sum& other) {
@@ -185,8 +225,28 @@ struct Blocks {
     }
   };
 
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[kSets], const SparseBlock* block,
+                                             const SparseBlock* end,
+                                             const std::uint8_t* panel) requires(Level::kHasBlockWeights) {
+    for (; end - block >= 4; block += 4) {
+      const typename Level::BlockWeights weights(block);
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        sum[i % kSets].add(panel + kOffsetUnit * block[i].offset, weights(i));
+      });
+    }
+    if (end - block >= 2) {
+      sum[0].add(block[0], panel);
+      sum[kSets - 1].add(block[1], panel);
+      block += 2;
+    }
+    if (block != end) sum[0].add(*block, panel);
+  }
+
   struct Finish : FinishS8<Level> {
     using FinishS8<Level>::FinishS8;
+    [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
+      for (auto& sum : of.sum) sum = Level::broadcast(this->bias(channel));
+    }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       FinishS8<Level>::store(of.sum, channel);
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/unroll.h"
 #include "sparse_kernels.h"
 
 namespace gristmill {
@@ -15,8 +16,13 @@ namespace {
 ///                             value-initialized
 ///         void add(const Entry&, const Element* panel)
 ///         void add(const Sum&)            where there are two
+///     kRowPairs               optional: true for two rows at a time, of which one is stored while the other
+///                             is added up
+///     add_run                 optional: adds entries [entry, end) of a row to its sets
 ///     Finish                  what is constant over the rows of a job: the epilogue
 ///         Finish(const SparseJob&)
+///         void start(Sum&, std::size_t channel) const     optional: what sums begin with, else zero
+///         void expect(std::size_t channel) const          optional: a row will be stored soon
 ///         void store(const Sum&, std::size_t channel) const
 ///
 /// Format must live in an unnamed namespace, so that what is instantiated here stays in its file.
@@ -51,22 +57,53 @@ struct SparseRows {
     const std::uint32_t* order = job.row_order + block * job.rows;
     auto* waiting = static_cast<Sum*>(job.accumulators);
     const typename Format::Finish finish(job);
-    for (std::size_t row = job.first_row; row < job.last_row; ++row) {
+    const auto add_up = [&](Sum(&sum)[Format::kSets], std::size_t row) GRISTMILL_INLINE {
+      if constexpr (last && requires { finish.expect(row); }) {
+        constexpr std::size_t kAhead = 4;
+        if (row + kAhead < job.last_row) finish.expect(order[row + kAhead]);
+      }
+      if constexpr (!first) {
+        sum[0] = waiting[order[row]];
+      } else if constexpr (requires { finish.start(sum[0], order[row]); }) {
+        finish.start(sum[0], order[row]);
+      }
+      add_run(sum, entries + start[row], entries + start[row + 1], panel);
+      if constexpr (Format::kSets == 2) sum[0].add(sum[1]);
+    };
+    const auto leave = [&](const Sum& sum, std::size_t row) GRISTMILL_INLINE {
+      if constexpr (last) {
+        finish.store(sum, order[row]);
+      } else {
+        waiting[order[row]] = sum;
+      }
+    };
+    std::size_t row = job.first_row;
+    if constexpr (requires { requires Format::kRowPairs; }) {
+      for (; row + 2 <= job.last_row; row += 2) {
+        Sum sum[Format::kSets] = {}, next[Format::kSets] = {};
+        add_up(sum, row);
+        add_up(next, row + 1);
+        leave(sum[0], row);
+        leave(next[0], row + 1);
+      }
+    }
+    for (; row < job.last_row; ++row) {
       Sum sum[Format::kSets] = {};
-      if (!first) sum[0] = waiting[order[row]];
-      const Entry* const end = entries + start[row + 1];
-      const Entry* entry = entries + start[row];
+      add_up(sum, row);
+      leave(sum[0], row);
+    }
+  }
+
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[Format::kSets], const Entry* entry, const Entry* end,
+                                             const Element* panel) {
+    if constexpr (requires { Format::add_run(sum, entry, end, panel); }) {
+      Format::add_run(sum, entry, end, panel);
+    } else {
       for (; end - entry >= 2; entry += 2) {
         sum[0].add(entry[0], panel);
         sum[Format::kSets - 1].add(entry[1], panel);
       }
       if (entry != end) sum[0].add(entry[0], panel);
-      if constexpr (Format::kSets == 2) sum[0].add(sum[1]);
-      if (last) {
-        finish.store(sum[0], order[row]);
-      } else {
-        waiting[order[row]] = sum[0];
-      }
     }
   }
 };

@@ -20,7 +20,7 @@ struct Avx2 {
   using Simd = F32x8;
   using Few = Avx2Few;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
-  static constexpr bool kHasHalf = false;
+  static constexpr bool kHasHalf = false, kHasQuadLoop = false, kHasBlockWeights = false, kRowPairs = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 192;
   static constexpr int kBlockSets = 1;
 
@@ -29,11 +29,7 @@ struct Avx2 {
   }
   static void store(std::uint8_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
-  static Vector broadcast(const std::int8_t (&weight)[4]) {
-    std::int32_t all;
-    __builtin_memcpy(&all, weight, 4);
-    return _mm256_set1_epi32(all);
-  }
+  static Vector broadcast(std::int32_t all) { return _mm256_set1_epi32(all); }
   /// Exact: the packer has seen to it that no pair can saturate.
   static Vector multiply_add(Vector sum, Vector x, Vector w) {
     const Vector pairs = _mm256_maddubs_epi16(x, w);
@@ -63,11 +59,7 @@ struct Avx2Few {
   static Vector load(const std::uint8_t* from) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   }
-  static Vector broadcast(const std::int8_t (&weight)[4]) {
-    std::int32_t all;
-    __builtin_memcpy(&all, weight, 4);
-    return _mm_set1_epi32(all);
-  }
+  static Vector broadcast(std::int32_t all) { return _mm_set1_epi32(all); }
   static Vector add(Vector a, Vector b) { return _mm_add_epi32(a, b); }
   /// As exact as Avx2's.
   static Vector multiply_add(Vector sum, Vector x, Vector w) {

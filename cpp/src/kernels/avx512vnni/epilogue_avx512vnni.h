@@ -203,6 +203,8 @@ class UnpackedBytesAvx512 {
     low_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
     high_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
     flip_ = _mm512_set1_epi8(static_cast<char>(shift));
+    bounded_ = shift != 0 || epilogue.low > static_cast<float>(-zero_point) ||
+               epilogue.high < static_cast<float>(255 - zero_point);
   }
 
   /// The 64 bytes in order.
@@ -216,13 +218,15 @@ class UnpackedBytesAvx512 {
     };
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(scaled(0), scaled(1)), zero_point_);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(scaled(2), scaled(3)), zero_point_);
-    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), low_);
-    return _mm512_xor_si512(_mm512_min_epu8(bytes, high_), flip_);
+    const __m512i bytes = _mm512_packus_epi16(low, high);
+    if (!bounded_) return bytes;
+    return _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low_), high_), flip_);
   }
 
  private:
   __m512 scale_;
   __m512i zero_point_, low_, high_, flip_;
+  bool bounded_;  ///< by more than the range of u8, or flipped
 };
 
 }  // namespace
