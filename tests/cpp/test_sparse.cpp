@@ -74,18 +74,18 @@ void multiply_blocks(const SparseFormat& format, SparseJob job, std::size_t bloc
   }
 }
 
-/// Runs a job with outputs of bytes and compares them with what becomes of its sums.
+/// Runs a job with outputs of bytes, clamped to [low, high], and compares them with what becomes of its sums.
 void check_bytes(const SparseFormat& format, SparseJob job, const std::vector<std::int32_t>& bias,
-                 const std::vector<std::int64_t>& sums, Edge edge) {
+                 const std::vector<std::int64_t>& sums, Edge edge, float low, float high) {
   const std::vector<float> scale(job.rows, 0x1p-11f);
-  const EpilogueS8 epilogue{bias.data(), scale.data(), -100, 155, 100, OutputType::u8, true};
+  const EpilogueS8 epilogue{bias.data(), scale.data(), low, high, 100, OutputType::u8, true};
   GuardedBuffer<std::uint8_t> out(job.rows == 0 ? 0 : (job.rows - 1) * job.out_stride + job.lanes, edge);
   job.epilogue = &epilogue;
   job.out = out.data();
   multiply_blocks(format, job, job.k_blocks);
   for (std::size_t i = 0; i < sums.size(); ++i) {
     const float value = std::nearbyint(static_cast<float>(sums[i]) * 0x1p-11f);
-    const int expected = static_cast<int>(std::clamp(value, -100.0f, 155.0f)) + 100;
+    const int expected = static_cast<int>(std::clamp(value, low, high)) + 100;
     CHECK_EQ(int{out[i / job.lanes * job.out_stride + i % job.lanes]}, expected);
   }
 }
@@ -137,7 +137,9 @@ void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep
       CHECK_EQ(std::int64_t{out[m * stride + l]}, sum);
       sums.push_back(sum);
     }
-  check_bytes(format, job, bias, sums, edge);
+  check_bytes(format, job, bias, sums, edge, -100, 155);
+  check_bytes(format, job, bias, sums, edge, -20, 155);
+  check_bytes(format, job, bias, sums, edge, -100, 30);
 }
 
 void sweep_s8(const SparseFormat& format, SparseKind kind) {
