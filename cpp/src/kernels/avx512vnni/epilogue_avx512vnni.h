@@ -71,19 +71,49 @@ class ManyChannelsAvx512 {
   std::size_t count_;
 };
 
+/// Narrows rounded sums to bytes: adds the zero point, saturates, clamps. What would change nothing is left
+/// out, as it is for most layers: behind a relu the zero point is 0 and the clamp that of a byte.
+class NarrowAvx512 {
+ public:
+  [[gnu::always_inline]] explicit NarrowAvx512(const EpilogueS8& epilogue) {
+    const int shift = epilogue.type == OutputType::s8 ? 128 : 0, zero_point = epilogue.zero_point + shift;
+    const int low = _mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point;
+    const int high = _mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point;
+    zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
+    low_ = _mm512_set1_epi8(static_cast<char>(low));
+    high_ = _mm512_set1_epi8(static_cast<char>(high));
+    flip_ = _mm512_set1_epi8(static_cast<char>(shift));
+    moves_ = zero_point != 0;
+    clamps_ = low != 0 || high != 255 || shift != 0;
+  }
+
+  /// In the order that packing leaves bytes in.
+  [[gnu::always_inline]] __m512i operator()(__m512i a, __m512i b, __m512i c, __m512i d) const {
+    __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
+    if (moves_) {
+      low = _mm512_adds_epi16(low, zero_point_);
+      high = _mm512_adds_epi16(high, zero_point_);
+    }
+    const __m512i bytes = _mm512_packus_epi16(low, high);
+    if (!clamps_) return bytes;
+    return _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low_), high_), flip_);
+  }
+
+ private:
+  __m512i zero_point_, low_, high_, flip_;
+  bool moves_, clamps_;
+};
+
 class EpilogueAvx512 {
  public:
+  /// The parameters must outlive it.
   [[gnu::always_inline]] explicit EpilogueAvx512(const EpilogueS8& epilogue)
-      : low_(_mm512_set1_ps(epilogue.low)),
+      : parameters_(epilogue),
+        low_(_mm512_set1_ps(epilogue.low)),
         high_(_mm512_set1_ps(epilogue.high)),
+        narrow_(epilogue),
         small_scales_(epilogue.small_scales),
-        type_(epilogue.type) {
-    const int shift = epilogue.type == OutputType::s8 ? 128 : 0, zero_point = epilogue.zero_point + shift;
-    zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
-    low_byte_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
-    high_byte_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
-    flip_ = _mm512_set1_epi8(static_cast<char>(shift));
-  }
+        type_(epilogue.type) {}
 
   /// Sends 16N accumulators through the epilogue and stores the first `count` at element `index` of `out`.
   template <int N, class Channels>
@@ -97,7 +127,7 @@ class EpilogueAvx512 {
       } else {
         __m512i sums[N];
         unroll<N>([&](auto n) GRISTMILL_INLINE { sums[n] = acc[n]; });
-        EpilogueAvx512(*this).template store_clamped_bytes<N>(sums, Channels(channels), bytes, count);
+        store_clamped_bytes<N>(parameters_, sums, Channels(channels), bytes, count);
       }
     } else {
       auto* words = static_cast<std::int32_t*>(out) + index;
@@ -143,13 +173,16 @@ class EpilogueAvx512 {
     return _mm512_maskz_min_ps(kAll, _mm512_maskz_max_ps(kAll, scaled(acc, channels, n), low_), high_);
   }
 
-  /// Rare, and apart, for it would double every kernel. (Its callers pass copies: what a call may see is kept
-  /// in memory.)
+  /// Rare, and apart, for it would double every kernel. (Its callers pass copies, and no epilogue: what a
+  /// call may see is kept in memory.)
   template <int N, class Channels>
-  [[gnu::noinline]] void store_clamped_bytes(const __m512i* acc, const Channels& channels,
-                                             std::uint8_t* bytes, std::size_t count) const {
-    store_bytes<N>(acc, bytes, count,
-                   [&](__m512i sum, int n) GRISTMILL_INLINE { return clamped(sum, channels, n); });
+  [[gnu::noinline]] static void store_clamped_bytes(const EpilogueS8& parameters, const __m512i* acc,
+                                                    const Channels& channels, std::uint8_t* bytes,
+                                                    std::size_t count) {
+    const EpilogueAvx512 epilogue(parameters);
+    epilogue.template store_bytes<N>(acc, bytes, count, [&](__m512i sum, int n) GRISTMILL_INLINE {
+      return epilogue.clamped(sum, channels, n);
+    });
   }
 
   /// value(acc[n], n) is what is rounded.
@@ -170,15 +203,12 @@ class EpilogueAvx512 {
 
   [[gnu::always_inline]] __m512i narrow(const __m512i (&q)[4]) const {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point_);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point_);
-    const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(low, high), low_byte_);
-    return _mm512_maskz_permutexvar_epi32(kAll, order,
-                                          _mm512_xor_si512(_mm512_min_epu8(bytes, high_byte_), flip_));
+    return _mm512_maskz_permutexvar_epi32(kAll, order, narrow_(q[0], q[1], q[2], q[3]));
   }
 
+  const EpilogueS8& parameters_;
   __m512 low_, high_;
-  __m512i zero_point_, low_byte_, high_byte_, flip_;
+  NarrowAvx512 narrow_;
   bool small_scales_;
   OutputType type_;
 };
@@ -196,16 +226,8 @@ class UnpackedBytesAvx512 {
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx512(const EpilogueS8& epilogue)
-      : scale_(_mm512_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[0])) {
-    const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
-    const int zero_point = epilogue.zero_point + shift;
-    zero_point_ = _mm512_set1_epi16(static_cast<std::int16_t>(zero_point));
-    low_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
-    high_ = _mm512_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
-    flip_ = _mm512_set1_epi8(static_cast<char>(shift));
-    bounded_ = shift != 0 || epilogue.low > static_cast<float>(-zero_point) ||
-               epilogue.high < static_cast<float>(255 - zero_point);
-  }
+      : scale_(_mm512_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[0])),
+        narrow_(epilogue) {}
 
   /// The 64 bytes in order.
   [[gnu::always_inline]] __m512i operator()(const __m512i* acc) const { return (*this)(acc, scale_); }
@@ -216,17 +238,12 @@ class UnpackedBytesAvx512 {
       const __m512 value = _mm512_mul_ps(_mm512_maskz_cvtepi32_ps(0xFFFF, acc[n]), scale);
       return _mm512_maskz_cvtps_epi32(0xFFFF, value);
     };
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(scaled(0), scaled(1)), zero_point_);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(scaled(2), scaled(3)), zero_point_);
-    const __m512i bytes = _mm512_packus_epi16(low, high);
-    if (!bounded_) return bytes;
-    return _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(bytes, low_), high_), flip_);
+    return narrow_(scaled(0), scaled(1), scaled(2), scaled(3));
   }
 
  private:
   __m512 scale_;
-  __m512i zero_point_, low_, high_, flip_;
-  bool bounded_;  ///< by more than the range of u8, or flipped
+  NarrowAvx512 narrow_;
 };
 
 }  // namespace
