@@ -40,6 +40,7 @@ inline EpilogueCase random_epilogue(Random& random, OutputType type) {
   if (up_to(random, 3) == 0) epilogue.scale = -epilogue.scale;
   const int least = type == OutputType::s8 ? -128 : 0;
   epilogue.zero_point = static_cast<std::int32_t>(least + random.integer(0, 255));
+  if (up_to(random, 2) == 0) epilogue.zero_point = least;  // which is left out
   epilogue.low = static_cast<float>(least - epilogue.zero_point);
   epilogue.high = static_cast<float>(least + 255 - epilogue.zero_point);
   if (type == OutputType::f32) {
@@ -60,7 +61,8 @@ inline std::size_t element_bytes(OutputType type) {
 inline std::uint32_t expected_output(const EpilogueCase& epilogue, std::int64_t sum) {
   const auto total = static_cast<std::int32_t>(sum + epilogue.bias);
   if (epilogue.type == OutputType::s32) return static_cast<std::uint32_t>(total);
-  const float value = std::clamp(static_cast<float>(total) * epilogue.scale, epilogue.low, epilogue.high);
+  const float product = static_cast<float>(total) * epilogue.scale;
+  const float value = std::min(epilogue.high, std::max(epilogue.low, product));  // the bound of two zeros
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, 4);
   if (epilogue.type == OutputType::f32) return bits;
