@@ -22,7 +22,8 @@ class SparseWeightKernel final : public WeightKernel {
             {},
             activation_form(conv_.input.type, conv_.input.zero_point, 0),
             kPanelBytes,
-            conv_.weights.has_channel_quads()};
+            conv_.weights.has_channel_quads(),
+            true};
   }
 
   std::size_t most_parts() const override { return ceil_div(weights_.rows(), kRowChunk); }

@@ -33,9 +33,10 @@ struct TiledConv {
   }
   std::size_t planes() const { return conv.input.batch * groups; }
   std::size_t source_rows() const { return panel.rows - panel.repeated.size(); }
-  /// Lane blocks of an image's group. The last may be up to half a block wider or narrower than the others.
+  /// Lane blocks of an image's group, the last narrower, or up to half a block wider, than the others.
   std::size_t blocks() const {
-    return std::max<std::size_t>((positions() + panel.lane_block / 2) / panel.lane_block, 1);
+    const std::size_t rounding = panel.by_stretches ? panel.lane_block - 1 : panel.lane_block / 2;
+    return std::max<std::size_t>((positions() + rounding) / panel.lane_block, 1);
   }
   /// The first position of a tile; tiles differ by no more than a block.
   std::size_t tile_start(std::size_t tile) const {
@@ -48,28 +49,46 @@ std::size_t row_parts(std::size_t tiles, std::size_t threads) {
   return tiles < 2 * threads ? ceil_div(2 * threads, tiles) : 1;
 }
 
-/// Cuts a convolution such that threads finish early together. The time is that of the thread with most
-/// tasks; each part of a tile's rows packs the tile again. Of cuts that take the same time the finest is
+/// What the busiest of `threads` takes for that cut, in nanoseconds. Parts of a tile's rows that one thread
+/// multiplies are packed once; where threads divide a plane, every row of the output has a cache line that
+/// both write to.
+double time_of(const TiledConv& tiled, std::size_t rows, std::size_t threads) {
+  constexpr double kPack = 0.06, kMultiply = 0.0043;  // for each byte of a panel; the latter for each row
+  constexpr double kDividedRow = 13;
+  const std::size_t planes = tiled.planes(), blocks = tiled.blocks(), parts = tiled.row_parts;
+  const std::size_t tasks = planes * tiled.tiles * parts, most_tasks = ceil_div(tasks, threads);
+  const std::size_t most_blocks = ceil_div(blocks, tiled.tiles);
+  const bool even = tasks % threads == 0;
+  const double multiplied = even ? static_cast<double>(planes * blocks) / static_cast<double>(threads)
+                                 : static_cast<double>(most_tasks * most_blocks) / static_cast<double>(parts);
+  const std::size_t packings = tiled.panel.by_stretches ? most_tasks : ceil_div(most_tasks, parts);
+  const double packed = parts == 1 ? multiplied : static_cast<double>(packings * most_blocks);
+  const bool divided = tiled.tiles > 1 && planes % threads != 0;
+  const double block_time = static_cast<double>(tiled.block_bytes) *
+                            (multiplied * static_cast<double>(rows) * kMultiply + packed * kPack);
+  return block_time + (divided ? static_cast<double>(rows) * kDividedRow : 0.0);
+}
+
+/// Cuts a convolution such that threads finish early together. Of cuts that take the same time the finest is
 /// chosen, up to four tiles for each thread.
 void choose_tiles(TiledConv& tiled) {
-  constexpr std::size_t kMultiply = 32;  // in units of the time to pack
   const std::size_t most = std::max<std::size_t>(tiled.panel.budget / tiled.block_bytes, 1);
   const std::size_t blocks = tiled.blocks(), planes = tiled.planes(), most_parts = tiled.kernel.most_parts();
   const std::size_t threads = worker_count(planes * blocks * most_parts, tiled.conv.threads);
+  const std::size_t rows = tiled.conv.weights.out_channels() / tiled.groups;
   const std::size_t fewest = ceil_div(blocks, most);
-  tiled.tiles = fewest;
-  tiled.row_parts = 1;
-  if (threads == 1) return;
-  const std::size_t finest = std::clamp(ceil_div(4 * threads, planes), fewest, blocks);
+  TiledConv cut = tiled;
   double least = std::numeric_limits<double>::infinity();
-  for (std::size_t tiles = fewest; tiles <= finest; ++tiles) {
-    const std::size_t parts = std::min(row_parts(planes * tiles, threads), most_parts);
-    const std::size_t tasks = ceil_div(planes * tiles * parts, threads), size = ceil_div(blocks, tiles);
-    const double time = static_cast<double>(tasks * size * (kMultiply + parts)) / static_cast<double>(parts);
+  for (std::size_t tiles = fewest; tiles <= std::clamp(ceil_div(4 * threads, planes), fewest, blocks);
+       ++tiles) {
+    cut.tiles = tiles;
+    cut.row_parts = threads == 1 ? 1 : std::min(row_parts(planes * tiles, threads), most_parts);
+    const double time = time_of(cut, rows, threads);
     if (time > least) continue;
     least = time;
     tiled.tiles = tiles;
-    tiled.row_parts = parts;
+    tiled.row_parts = cut.row_parts;
+    if (threads == 1) break;
   }
 }
 

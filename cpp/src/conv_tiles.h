@@ -24,6 +24,8 @@ struct PanelForm {
   ActivationForm activations;
   std::size_t budget;          ///< bytes that the panels of a tile may take together
   bool channel_quads = false;  ///< quads of which each is four channels of one tap
+  bool by_stretches = false;   ///< panel_rows() is called: each part of a tile's rows packs anew, and a part
+                              ///< of a lane block takes as long as all of it
 
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }
