@@ -102,28 +102,9 @@ std::vector<T> in_channel_quads(const T* weights, const std::array<std::size_t, 
 
 template <class T>
 CsrMatrix<T> in_channel_quads(const CsrMatrix<T>& weights, const std::array<std::size_t, 4>& shape) {
-  const std::size_t taps = shape[2] * shape[3];
-  std::vector<std::int32_t> indices;
-  std::vector<T> data;
-  std::vector<std::pair<std::int32_t, T>> row;
-  for (std::size_t r = 0; r < weights.rows(); ++r) {
-    row.clear();
-    for (std::size_t i = 0; i < weights.row_indices(r).size(); ++i) {
-      const auto column = static_cast<std::size_t>(weights.row_indices(r)[i]);
-      const std::size_t c = column / taps, tap = column % taps;
-      row.emplace_back(static_cast<std::int32_t>((c / 4 * taps + tap) * 4 + c % 4), weights.row_data(r)[i]);
-    }
-    std::sort(row.begin(), row.end());
-    for (const auto& [column, weight] : row) {
-      indices.push_back(column);
-      data.push_back(weight);
-    }
-  }
-  return {weights.rows(),
-          weights.columns(),
-          {weights.indptr().begin(), weights.indptr().end()},
-          std::move(indices),
-          std::move(data)};
+  std::vector<T> dense(weights.rows() * weights.columns());
+  weights.to_dense(dense);
+  return CsrMatrix<T>::from_dense(in_channel_quads(dense.data(), shape), weights.rows(), weights.columns());
 }
 
 }  // namespace

@@ -18,20 +18,19 @@ struct Nonzero {
   T weight;
 };
 
-/// The nonzeros of one row in columns [begin, end), numbered from `begin`.
+/// Finds the nonzeros of one row in columns [begin, end), numbered from `begin`.
 template <class T>
-std::vector<Nonzero<T>> nonzeros_between(const CsrMatrix<T>& weights, std::size_t row, std::size_t begin,
-                                         std::size_t end) {
+void find_nonzeros(const CsrMatrix<T>& weights, std::size_t row, std::size_t begin, std::size_t end,
+                   std::vector<Nonzero<T>>& result) {
   const auto columns = weights.row_indices(row);
   const auto values = weights.row_data(row);
   const auto first = std::ranges::lower_bound(columns, static_cast<std::int64_t>(begin)) - columns.begin();
-  std::vector<Nonzero<T>> result;
+  result.clear();
   for (auto e = static_cast<std::size_t>(first); e < columns.size(); ++e) {
     const auto column = static_cast<std::size_t>(columns[e]);
     if (column >= end) break;
     if (values[e] != T{0}) result.push_back({static_cast<std::uint32_t>(column - begin), values[e]});
   }
-  return result;
 }
 
 bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
@@ -135,12 +134,16 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   std::iota(order.begin(), order.end(), 0u);
   sort_rows(order, [&](std::uint32_t row) { return weights.row_indices(row).size(); });
   std::vector<Entry> entries;
+  std::vector<std::vector<Entry>> rows(packed.rows);
+  std::vector<Nonzero<T>> nonzeros;
   for (std::size_t block = 0; block < packed.k_blocks; ++block) {
     const std::size_t begin = block * packed.k_block,
                       end = std::min(begin + packed.k_block, weights.columns());
-    std::vector<std::vector<Entry>> rows(packed.rows);
-    for (std::size_t row = 0; row < packed.rows; ++row)
-      append(nonzeros_between(weights, row, begin, end), format, rows[row]);
+    for (std::size_t row = 0; row < packed.rows; ++row) {
+      find_nonzeros(weights, row, begin, end, nonzeros);
+      rows[row].clear();
+      append(nonzeros, format, rows[row]);
+    }
     for (std::size_t first = 0; first < packed.rows; first += kRowChunk)
       sort_rows(std::span(order).subspan(first, std::min(kRowChunk, packed.rows - first)),
                 [&](std::uint32_t row) { return rows[row].size(); });
