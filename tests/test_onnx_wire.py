@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +13,13 @@ from gristmill.loaders.onnx_wire import StoredBytes, split
 
 onnx = pytest.importorskip("onnx")
 
-from onnx import helper, numpy_helper  # noqa: E402
+from onnx import ModelProto, helper, numpy_helper  # noqa: E402
 
 RNG = np.random.default_rng(0)
 RAW_DATA = 9
 
 
-def model(*sizes: int) -> Any:
+def model(*sizes: int) -> ModelProto:
     """A model with initializers of these sizes."""
     weights = [numpy_helper.from_array(RNG.standard_normal(size, np.float32), f"w{i}") for i, size in enumerate(sizes)]
     x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y"))
@@ -40,7 +39,7 @@ def field(number: int, content: bytes) -> bytes:
 def assert_split_is_whole(content: bytes, *, stored: int) -> None:
     """What is left and what is stored are what the parser makes of all."""
     rest, data = split(BytesIO(content))
-    whole, parts = onnx.ModelProto.FromString(content), onnx.ModelProto.FromString(rest)
+    whole, parts = ModelProto.FromString(content), ModelProto.FromString(rest)
     assert len(data) == stored
     for number, where in data.items():
         assert parts.graph.initializer[number].HasField("raw_data")
@@ -70,13 +69,13 @@ def test_damaged_files_are_the_parser_s_to_judge(flip: bool) -> None:
     for at in {*range(0, 80), *range(len(content) - 80, len(content)), *range(80, len(content) - 80, 97)}:
         damaged = content[:at] + (bytes([content[at] ^ 0x55]) + content[at + 1 :] if flip else b"")
         try:
-            whole = onnx.ModelProto.FromString(damaged)
+            whole = ModelProto.FromString(damaged)
         except Exception:
             with pytest.raises(gm.ModelFormatError):
                 gm.load(damaged)
             continue
         rest, data = split(BytesIO(damaged))
-        parts = onnx.ModelProto.FromString(rest)
+        parts = ModelProto.FromString(rest)
         for number, where in data.items():
             parts.graph.initializer[number].raw_data = where.read("w").tobytes()
         assert parts.SerializeToString(deterministic=True) == whole.SerializeToString(deterministic=True)

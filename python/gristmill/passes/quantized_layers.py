@@ -70,7 +70,7 @@ def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) ->
         scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
         if scale is None or values.dtype != np.int32 or (zero is not None and zero.any()):
             return None
-        if np.allclose(scale.reshape(-1), step, rtol=1e-5, atol=0):
+        if (np.abs(scale.reshape(-1) - step) <= 1e-5 * np.abs(step)).all():
             return editor.add_constant(f"{name}.steps", values.reshape(-1))
         real = values.reshape(-1).astype(np.float64) * scale.reshape(-1)
     steps = np.rint(np.divide(real, step, out=np.zeros_like(real), where=step != 0))
