@@ -203,10 +203,10 @@ MODELS: dict[str, tuple[str, Callable[[], ModelProto]]] = {
 
 
 def refused(path: Path) -> gm.GristmillError:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(gm.GristmillError) as caught:
         gm.load(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert caught.value.file == str(path)
     return caught.value
 
