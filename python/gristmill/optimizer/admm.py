@@ -34,14 +34,17 @@ def search_mask(
     inverse = problem.metric.shifted_inverse(_PENALTY)
     base = inverse(problem.target)
     weights = problem.weights
-    gap = np.zeros_like(weights)
+    # Arrays of the layer's size are used again: fresh ones would cost as much as the arithmetic on them.
+    gap, fitted, scratch = (np.zeros_like(weights) for _ in range(3))
     ramp = max(1, steps * _RAMP // _STEPS)
     mask = np.ones(weights.shape, np.bool_)
     for step in range(steps):
         share = sparsity * (1.0 - (1.0 - min(step + 1, ramp) / ramp) ** 3)
-        wanted = weights + gap
-        mask = mask_of(wanted * wanted, taps, pattern, share)
-        fitted = wanted * mask
-        gap = wanted - fitted
-        weights = base + _PENALTY * inverse(fitted - gap)
+        wanted = np.add(weights, gap, out=gap)
+        mask = mask_of(np.square(wanted, out=scratch), taps, pattern, share)
+        np.multiply(wanted, mask, out=fitted)
+        np.subtract(wanted, fitted, out=gap)
+        weights = inverse(np.subtract(fitted, gap, out=scratch))
+        weights *= _PENALTY
+        weights += base
     return mask, weights

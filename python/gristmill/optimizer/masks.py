@@ -80,6 +80,8 @@ def mask_of(scores: Array, taps: int, pattern: Pattern, sparsity: float) -> Mask
         >>> mask_of(np.array([[4.0, 1.0, 3.0, 2.0]]), 1, parse_pattern("unstructured"), 0.5)
         array([[ True, False,  True, False]])
     """
+    if pattern.kind == "unstructured":
+        return keep_best(scores.reshape(-1), scores.size - round(sparsity * scores.size)).reshape(scores.shape)
     units = _units(scores, taps, pattern)
     if pattern.kind == "n:m":
         return _spread(_best_of_each(units, pattern.kept), scores.shape, taps, pattern)
@@ -95,7 +97,7 @@ def keep_best(scores: Array, count: int) -> Mask:
         kept[:] = True
     elif count > 0:
         cut = np.partition(scores, scores.size - count)[scores.size - count]
-        kept[scores > cut] = True
+        np.greater(scores, cut, out=kept)
         level = np.flatnonzero(scores == cut)
         kept[level[: count - int(kept.sum())]] = True
     return kept
@@ -116,8 +118,6 @@ def global_cut(scores: list[Array], sparsity: float) -> list[float]:
 
 def _units(scores: Array, taps: int, pattern: Pattern) -> Array:
     """The scores as (rows, units, weights of a unit); incomplete units are filled with zeros."""
-    if pattern.kind == "unstructured":
-        return scores[..., None]
     if pattern.kind == "channel":
         return scores[:, None, :]
     rows, columns = scores.shape
@@ -132,7 +132,7 @@ def _units(scores: Array, taps: int, pattern: Pattern) -> Array:
 def _spread(kept: Mask, shape: tuple[int, ...], taps: int, pattern: Pattern) -> Mask:
     """The inverse of :func:`_units`, for masks."""
     rows, columns = shape
-    if pattern.kind in {"unstructured", "channel"}:
+    if pattern.kind == "channel":
         return np.array(kept.reshape(rows, columns))
     length = _length(pattern)
     planes = kept.reshape(rows, -1, taps, length).swapaxes(2, 3).reshape(rows, -1, taps)

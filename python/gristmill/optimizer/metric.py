@@ -96,9 +96,14 @@ class LowRankMetric:
         inner = (self._samples @ self._samples.T).astype(np.float64)
         inner[np.diag_indices_from(inner)] += ridge / (1.0 - share)
         inverse = np.linalg.inv(inner).astype(np.float32)
-        return lambda rows: np.asarray(
-            (rows - ((rows @ self._samples.T) @ inverse) @ self._samples) / np.float32(ridge)
-        )
+
+        def inverted(rows: Array) -> Array:
+            result = ((rows @ self._samples.T) @ inverse) @ self._samples
+            np.subtract(rows, result, out=result)
+            result /= np.float32(ridge)
+            return np.asarray(result)
+
+        return inverted
 
     def block(self, chosen: Array) -> Array:
         """R restricted to some inputs, in float64."""
