@@ -8,7 +8,7 @@ matters for depthwise layers, whose channels often differ widely, and is done fo
 
 The value between two layers has one scale for all its channels. Pruning may leave channels that hardly ever speak, and
 to which the next layer listens with huge weights: int8 would drown them. They are scaled up by powers of two, toward
-the range of the loudest channel, where that at least halves the noise that int8 is expected to add
+the range of the loudest channel, where that leaves a tenth or less of the noise that int8 is expected to add
 (:func:`balance_ranges`); rows of weights have scales of their own, so it costs nothing.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["balance_ranges", "consecutive_layers", "equalizable_pairs", "equaliz
 _ROUNDS = 10
 
 #: How far quiet channels may be raised toward the loudest, and what part of the noise has to be left at most.
-_STRENGTHS, _WORTHWHILE = (0.25, 0.5, 0.75, 1.0), 0.5
+_STRENGTHS, _WORTHWHILE = (0.25, 0.5, 0.75, 1.0), 0.1
 _PASSES_SCALES = frozenset({"Relu", "MaxPool"})
 
 Pair = tuple[Layer, Layer]
