@@ -206,6 +206,9 @@ def _node(layer: dict[str, Any], *references: list[Any]) -> dict[str, Any]:
     }
 
 
+WIDE = _layer("InputLayer", batch_shape=[None, 9, 2**31 - 1])
+
+
 def _hostile_models() -> Iterator[tuple[str, object]]:
     lambda_layer = _layer("Lambda", function=["4wEAAAA=", None, None])
     entry, relu = _node(ENTRY), _layer("ReLU")
@@ -222,18 +225,9 @@ def _hostile_models() -> Iterator[tuple[str, object]]:
     yield "layer no dict", _sequential("x")  # type: ignore[arg-type]
     yield "no layers", {"class_name": "Sequential", "config": {"layers": []}}
     yield "no input shape", {"class_name": "Sequential", "config": {"layers": [relu]}}
-    yield (
-        "input shape negative",
-        {"class_name": "Sequential", "config": {"layers": [_layer("InputLayer", batch_shape=[None, -1])]}},
-    )
-    yield (
-        "input shape huge",
-        {"class_name": "Sequential", "config": {"layers": [_layer("InputLayer", batch_shape=[None, 2**70])]}},
-    )
-    yield (
-        "input shape text",
-        {"class_name": "Sequential", "config": {"layers": [_layer("InputLayer", batch_shape="abc")]}},
-    )
+    for name, shape in {"negative": [None, -1], "huge": [None, 2**70], "text": "abc"}.items():
+        layers = [_layer("InputLayer", batch_shape=shape)]
+        yield f"input shape {name}", {"class_name": "Sequential", "config": {"layers": layers}}
     for key, value in {
         "filters": "3",
         "kernel_size": [3, 3, 3],
@@ -287,6 +281,23 @@ def _hostile_models() -> Iterator[tuple[str, object]]:
     for _ in range(40):
         nested = _sequential({**nested, "config": {**nested["config"], "name": "m"}})
     yield "nested deep", nested
+    nested = _sequential(relu)
+    for _ in range(28):
+        nested = {**nested, "name": "m", "inbound_nodes": [[["inputlayer", 0, 0, {}]], [["m", 0, 0, {}]]]}
+        nested["config"] = {**nested["config"], "name": "m"}
+        nested = _functional([entry, nested], [["inputlayer", 0, 0]], [["m", 1, 0]])
+    yield "twice as many calls on every level", nested
+    for name, layer in {
+        "channels that the file has not": _layer("BatchNormalization", center=False, scale=False),
+        "a column for a matrix": _layer("Normalization", axis=[1, 2], mean=[[0.0]] * 9, variance=1.0),
+    }.items():
+        yield name, {"class_name": "Sequential", "config": {"layers": [WIDE, layer]}}
+
+
+def test_one_number_for_many_channels_takes_no_room() -> None:
+    layers = [WIDE, _layer("Normalization", mean=0.5, variance=4.0)]
+    graph = gm.load(_h5({"class_name": "Sequential", "config": {"layers": layers}})).graph
+    assert {array.size for array in graph.constants.values()} == {1}
 
 
 def _external_link(file: Any) -> None:  # noqa: ANN401

@@ -18,7 +18,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 KINDS = ("float", "f16", "dynamic", "int8", "u8")
-_LAYERS_WITH_BIAS = {3, 4, 9}
+#: Where operators with weights have x, weights and bias: CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV.
+_OPERANDS = {3: (0, 1, 2), 4: (0, 1, 2), 9: (0, 1, 2), 67: (2, 1, 3)}
 _INT8, _UINT8 = 9, 3
 
 
@@ -57,8 +58,9 @@ def unsigned(data: bytes) -> bytes:
             _make_unsigned(tensor.quantization, model.buffers[tensor.buffer])
     for operator in model.subgraphs[0].operators:
         code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) in _LAYERS_WITH_BIAS and len(operator.inputs) > 2:
-            x, weights, bias = (tensors[index] for index in operator.inputs[:3])
+        places = _OPERANDS.get(max(code.builtinCode, code.deprecatedBuiltinCode), ())
+        if places and len(operator.inputs) > max(places):
+            x, weights, bias = (tensors[operator.inputs[place]] for place in places)
             _rescale_bias(bias, model.buffers[bias.buffer], x.quantization.scale[0] * weights.quantization.scale[0])
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,9 @@ from gristmill.loaders.keras.convolutions import padding
 from gristmill.loaders.keras.layer import Layer
 
 __all__ = ["SHAPE_LAYERS"]
+
+#: How many times the numbers of a configuration may be repeated.
+_MOST_GROWTH = 64
 
 
 def _enter(layer: Layer, spatial: int) -> tuple[str, Shape, int | None]:
@@ -208,19 +212,12 @@ def _batch_normalization(layer: Layer) -> Value:
         raise layer.unsupported(f"normalization over axis {axis!r} of {value.shape}")
     last = axis % value.rank == value.rank - 1
     channels = value.extent(axis, layer.name)
-    position, arrays = 0, []
-    for name, wanted, default in (("gamma", "scale", 1.0), ("beta", "center", 0.0)):
-        if layer.flag(wanted, default=True):
-            arrays.append(layer.weight(name, position, (channels,)))
-            position += 1
-        else:
-            arrays.append(np.full(channels, default, np.float32))
-    arrays += [
-        layer.weight(name, position + i, (channels,)) for i, name in enumerate(("moving_mean", "moving_variance"))
-    ]
-    names = [
-        layer.constant(name, array) for name, array in zip(("gamma", "beta", "mean", "variance"), arrays, strict=True)
-    ]
+    stored = [name for name, wanted in (("gamma", "scale"), ("beta", "center")) if layer.flag(wanted, default=True)]
+    stored += ["moving_mean", "moving_variance"]
+    arrays = {name: layer.weight(name, position, (channels,)) for position, name in enumerate(stored)}
+    for name, default in (("gamma", 1.0), ("beta", 0.0)):
+        arrays.setdefault(name, np.full(channels, default, np.float32))
+    names = [layer.constant(name, arrays[name]) for name in ("gamma", "beta", "moving_mean", "moving_variance")]
     x = layer.build.planar(value) if last else layer.build.plain(value)
     output = layer.build.add("BatchNormalization", [x, *names], layer.name, epsilon=layer.real("epsilon", 1e-3))
     return Value(output, value.shape, planar=last and value.rank > 2)
@@ -238,7 +235,7 @@ def _normalization(layer: Layer) -> Value:
     kept = [] if axes is None else [axis % value.rank for axis in (axes if isinstance(axes, list) else [axes])]
     stored = tuple(value.extent(axis, layer.name) for axis in kept)
     shape = tuple(value.extent(i, layer.name) if i in kept else 1 for i in range(value.rank))
-    mean, variance = (_statistic(layer, name, i, stored).reshape(shape) for i, name in enumerate(("mean", "variance")))
+    mean, variance = (_statistic(layer, name, i, stored, shape) for i, name in enumerate(("mean", "variance")))
     deviation = np.maximum(np.sqrt(variance), np.float32(1e-7))
     names = [layer.constant("mean", mean), layer.constant("deviation", deviation)]
     x, build = layer.build.plain(value), layer.build
@@ -249,18 +246,20 @@ def _normalization(layer: Layer) -> Value:
     return Value(build.add("Div", [centred, names[1]], layer.name), value.shape)
 
 
-def _statistic(layer: Layer, name: str, position: int, shape: tuple[int, ...]) -> Array:
+def _statistic(layer: Layer, name: str, position: int, stored: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """From the weights, or from the configuration, where one number may stand for all."""
     given = layer.config.get(name)
     if given is None:
-        return layer.weight(name, position, shape)
+        return layer.weight(name, position, stored).reshape(shape)
     try:
-        return (
-            np.broadcast_to(np.asarray(given, np.float32), shape)
-            if shape
-            else np.asarray(given, np.float32).reshape(())
-        )
+        values = np.asarray(given, np.float32)
+        if values.size == 1:
+            return values.reshape((1,) * len(shape))
+        if math.prod(stored) > _MOST_GROWTH * values.size:
+            raise layer.error(f"{name} of shape {values.shape} for {stored}")
+        return np.broadcast_to(values, stored).reshape(shape)
     except (ValueError, TypeError) as error:
-        raise layer.error(f"{name} does not fit shape {shape}: {error}") from error
+        raise layer.error(f"{name} does not fit shape {stored}: {error}") from error
 
 
 _IDENTITIES = (

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gristmill.errors import ModelFormatError, UnsupportedOpError
+from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders.channels_last import Builder, Shape, Value
 from gristmill.loaders.keras.activations import ACTIVATION_LAYERS
@@ -32,6 +32,8 @@ _Operand: TypeAlias = "_Reference | float"
 _MODELS = ("Sequential", "Functional", "Model")
 _WRAPPERS = ("PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2", "QuantizeAnnotate")
 _MOST_DEPTH = 32
+#: Models that call each other twice on every level would double with each.
+_MOST_CALLS = 4096
 #: Where Keras 3 has functions, which may be called as layers are, and those that layers of their names do as well.
 _OPERATIONS = ("keras.ops", "keras.src.ops")
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
@@ -73,6 +75,7 @@ class _Call:
 class _Translator:
     build: Builder
     major: int
+    calls: int = 0
 
     def model(
         self,
@@ -205,6 +208,9 @@ class _Translator:
     ) -> list[Value]:
         kind, config = _unwrapped(described)
         name = f"{prefix}{config.get('name', kind)}"
+        self.calls += 1
+        if self.calls > _MOST_CALLS:
+            raise LimitError(f"more than {_MOST_CALLS} calls of layers", node=name)
         if kind in _MODELS:
             return self.model((kind, config), values, source, prefix=f"{name}/", depth=depth + 1)  # type: ignore[arg-type]
         if kind not in _KNOWN:
