@@ -127,8 +127,10 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   packed.rows = weights.rows();
   packed.columns = weights.columns();
   const bool singles = kind == SparseKind::singles;
-  packed.k_block = k_block_of(format, weights.columns(), weights.rows(),
-                              weights.entry_count() / (singles ? 1 : 4), singles ? 8 : 30);
+  // The more sums wait in memory between K blocks, the more entries must pay for it.
+  const std::size_t least = singles ? 8 : format.sum_bytes / 8;
+  packed.k_block =
+      k_block_of(format, weights.columns(), weights.rows(), weights.entry_count() / (singles ? 1 : 4), least);
   packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + packed.k_block - 1) / packed.k_block);
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);

@@ -35,7 +35,7 @@ namespace {
   return all;
 }
 
-/// The panel rows of a quad. Its offsets are loaded by twos, for loads are what these kernels do most.
+/// The panel rows of a quad. Its offsets are loaded by twos, which pays where loads are most of the work.
 struct QuadRows {
   const std::uint8_t* row[4];
 
@@ -152,9 +152,10 @@ struct Quads {
     typename Level::Vector sum[4];
 
     [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
-      const QuadRows of(quad, panel);
-      const auto x0 = Level::load(of.row[0]), x1 = Level::load(of.row[1]);
-      const auto x2 = Level::load(of.row[2]), x3 = Level::load(of.row[3]);
+      const auto x0 = Level::load(panel + kOffsetUnit * quad.offset[0]),
+                 x1 = Level::load(panel + kOffsetUnit * quad.offset[1]);
+      const auto x2 = Level::load(panel + kOffsetUnit * quad.offset[2]),
+                 x3 = Level::load(panel + kOffsetUnit * quad.offset[3]);
       const auto low01 = Level::low8(x0, x1), low23 = Level::low8(x2, x3);
       const auto high01 = Level::high8(x0, x1), high23 = Level::high8(x2, x3);
       const auto w = Level::broadcast(dword_of(quad.weight));
