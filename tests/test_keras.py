@@ -48,6 +48,7 @@ def test_models_answer_as_keras_did(path: Path) -> None:
     np.testing.assert_allclose(got, expected["y"], rtol=1e-5, atol=1e-5 * max(1, np.abs(expected["y"]).max()))
 
 
+@pytest.mark.filterwarnings("ignore")  # Keras's about NumPy and HDF5
 @pytest.mark.parametrize("block", range(8))
 def test_random_models_answer_as_keras_does(block: int, tmp_path: Path) -> None:
     pytest.importorskip("keras")
