@@ -52,6 +52,7 @@ def test_convolutions_equal_dense_ones(isa: str, seed: int, keep: float, threads
         (48, 90, 14, 3, 2, 1, 3),
         (3, 64, 30, 7, 2, 3, 1),
         (24, 24, 11, 3, 1, 1, 24),
+        (300, 1100, 7, 1, 1, 0, 1),  # rows of several bands
     ],
 )
 def test_layers_of_real_networks_equal_dense_ones(

@@ -23,7 +23,15 @@ class SparseWeightKernel final : public WeightKernel {
             activation_form(conv_.input.type, conv_.input.zero_point, 0),
             kPanelBytes,
             conv_.weights.has_channel_quads(),
+            true,
             true};
+  }
+
+  /// What is executed runs at about half the rate of dense kernels.
+  double row_time() const override {
+    const std::size_t dense = weights_.channels() * weights_.k();
+    return 2.0 * static_cast<double>(weights_.executed_macs()) /
+           static_cast<double>(std::max<std::size_t>(dense, 1));
   }
 
   std::size_t most_parts() const override { return ceil_div(weights_.rows(), kRowChunk); }

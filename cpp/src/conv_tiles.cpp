@@ -50,8 +50,8 @@ std::size_t row_parts(std::size_t tiles, std::size_t threads) {
 }
 
 /// What the busiest of `threads` takes for that cut, in nanoseconds. Parts of a tile's rows that one thread
-/// multiplies are packed once; where threads divide a plane, every row of the output has a cache line that
-/// both write to.
+/// multiplies are packed once; where threads divide a plane, or take rows that do not follow each other,
+/// every row of the output has a cache line that both write to.
 double time_of(const TiledConv& tiled, std::size_t rows, std::size_t threads) {
   constexpr double kPack = 0.06, kMultiply = 0.0043;  // for each byte of a panel; the latter for each row
   constexpr double kDividedRow = 13;
@@ -63,10 +63,11 @@ double time_of(const TiledConv& tiled, std::size_t rows, std::size_t threads) {
                                  : static_cast<double>(most_tasks * most_blocks) / static_cast<double>(parts);
   const std::size_t packings = tiled.panel.by_stretches ? most_tasks : ceil_div(most_tasks, parts);
   const double packed = parts == 1 ? multiplied : static_cast<double>(packings * most_blocks);
-  const bool divided = tiled.tiles > 1 && planes % threads != 0;
-  const double block_time = static_cast<double>(tiled.block_bytes) *
-                            (multiplied * static_cast<double>(rows) * kMultiply + packed * kPack);
-  return block_time + (divided ? static_cast<double>(rows) * kDividedRow : 0.0);
+  const int shared_lines =
+      (planes % threads != 0 ? (tiled.tiles > 1) + (tiled.panel.scattered && parts > 1) : 0);
+  const double multiplying = static_cast<double>(rows) * tiled.kernel.row_time() * kMultiply;
+  return static_cast<double>(tiled.block_bytes) * (multiplied * multiplying + packed * kPack) +
+         static_cast<double>(rows) * kDividedRow * shared_lines;
 }
 
 /// Cuts a convolution such that threads finish early together. Of cuts that take the same time the finest is

@@ -25,7 +25,8 @@ struct PanelForm {
   std::size_t budget;          ///< bytes that the panels of a tile may take together
   bool channel_quads = false;  ///< quads of which each is four channels of one tap
   bool by_stretches = false;   ///< panel_rows() is called: each part of a tile's rows packs anew, and a part
-                              ///< of a lane block takes as long as all of it
+                               ///< of a lane block takes as long as all of it
+  bool scattered = false;      ///< the rows of a part do not follow each other in the output
 
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }
@@ -61,6 +62,8 @@ class WeightKernel {
   virtual PanelForm panel() const = 0;
   /// The most parts that the rows of a group can be split into.
   virtual std::size_t most_parts() const = 0;
+  /// What multiplying by a row takes, of the time of a row without zeros.
+  virtual double row_time() const { return 1; }
   /// The first row of one of `parts` parts of about equal work; the number of rows for part == parts.
   virtual std::size_t part_start(std::size_t group, std::size_t part, std::size_t parts) const = 0;
   /// Multiplies rows first_row .. last_row of the tile's group by the tile and stores finished outputs.

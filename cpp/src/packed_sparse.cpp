@@ -105,6 +105,13 @@ void sort_rows(std::span<std::uint32_t> rows, const Length& length) {
   std::ranges::stable_sort(rows, [&](std::uint32_t a, std::uint32_t b) { return length(a) > length(b); });
 }
 
+/// Rows that are sorted together: a quarter of them, in whole chunks, or all if these are few.
+std::size_t row_band(std::size_t rows) {
+  constexpr std::size_t kFew = 1024, kBands = 4;
+  return rows < kFew ? std::max<std::size_t>(rows, 1)
+                     : (rows + kBands * kRowChunk - 1) / (kBands * kRowChunk) * kRowChunk;
+}
+
 /// Columns of a K block: as many as fit the first-level cache, or more where rows would have so few entries
 /// in them, less than `least`, that starting on a row costs more than a slower cache. All blocks are about
 /// equal.
@@ -134,7 +141,10 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + packed.k_block - 1) / packed.k_block);
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);
-  sort_rows(order, [&](std::uint32_t row) { return weights.row_indices(row).size(); });
+  const std::size_t band = row_band(packed.rows);
+  for (std::size_t first = 0; first < packed.rows; first += band)
+    sort_rows(std::span(order).subspan(first, std::min(band, packed.rows - first)),
+              [&](std::uint32_t row) { return weights.row_indices(row).size(); });
   std::vector<Entry> entries;
   std::vector<std::vector<Entry>> rows(packed.rows);
   std::vector<Nonzero<T>> nonzeros;

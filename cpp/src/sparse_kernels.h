@@ -24,7 +24,8 @@
 /// of the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order
 /// of falling length (row_order), because a loop whose trip count changes with every row is mispredicted with
 /// every row. They are so in every K block, but only within chunks: executed rows [64 i, 64 i + 64) are the
-/// same ones in all K blocks, so that chunks can be given to different threads.
+/// same ones in all K blocks, so that chunks can be given to different threads. Many rows are ordered in four
+/// bands, so that threads that take some each write to stretches of the output with few common cache lines.
 namespace gristmill {
 
 inline constexpr std::size_t kOffsetUnit = 8;
