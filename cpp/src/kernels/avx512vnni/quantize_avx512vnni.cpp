@@ -6,6 +6,7 @@ namespace gristmill {
 namespace {
 
 constexpr std::size_t kGroup = 64, kVector = 16, kLine = 64, kFetchDistance = 4096;
+constexpr int kFirstLevel = 3, kSecondLevel = 2;  // of the caches, for __builtin_prefetch
 constexpr std::size_t kBundle = 4, kBundleFetchDistance = 65536;
 
 // How a group touches memory: all 64 elements, all of them with stores around the caches, or the first few.
@@ -215,11 +216,11 @@ std::size_t streaming_lead(const Out* out) {
 
 /// Fetches what the group a little further on will read. The arithmetic of a group takes so many instructions
 /// that the processor does not look far enough ahead by itself to keep memory busy.
-template <_mm_hint hint, class In>
+template <int nearness, class In>
 void fetch_ahead(const In* in, std::size_t distance) {
   const auto ahead = reinterpret_cast<std::uintptr_t>(in) + distance;
   for (std::size_t at = 0; at < kGroup * sizeof(In); at += kLine)
-    _mm_prefetch(reinterpret_cast<const char*>(ahead + at), hint);
+    __builtin_prefetch(reinterpret_cast<const char*>(ahead + at), 0, nearness);
 }
 
 /// Runs an operation over n elements in groups and a partial group.
@@ -230,7 +231,7 @@ void for_each_group(const In* in, Out* out, std::size_t n, const Map& map, bool 
     i = streaming_lead(out);
     if (i > 0) Operation::group(in, out, map, lane, Whole{});
     for (lane = map.lane(i); i + kGroup <= n; i += kGroup, lane = map.next(lane)) {
-      fetch_ahead<_MM_HINT_T0>(in + i, kFetchDistance);
+      fetch_ahead<kFirstLevel>(in + i, kFetchDistance);
       Operation::group(in + i, out + i, map, lane, Streamed{});
     }
   } else {
@@ -251,7 +252,7 @@ void bundle(const In* in, Out* out, const Each& each, std::size_t period, bool s
   for (std::size_t lane = 0; lane < period; lane += kGroup) {
     const Held held(each, lane);
     for (std::size_t i = lane; i < kBundle * period; i += period) {
-      if (stream) fetch_ahead<_MM_HINT_T1>(in + i, kBundleFetchDistance);
+      if (stream) fetch_ahead<kSecondLevel>(in + i, kBundleFetchDistance);
       Operation::group(in + i, out + i, held, 0, Access{});
     }
   }
