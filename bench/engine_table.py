@@ -2,8 +2,10 @@
 
     python bench/engine_table.py [f32] [int8] [sparse] [batch] [small] [start] [threads] [--models DIR] [--json FILE]
 
-One thread on one core, best of interleaved rounds; the peer is the faster of the two at their best int8 or float32,
-dense where ours is pruned, since neither gains from zeros. ``--models`` keeps the ONNX files between runs.
+One thread on one core, the best run; the peer is the faster of the two at their best int8 or float32, dense where ours
+is pruned, since neither gains from zeros. Engines take turns of a tenth of a second, in which one runs as it would in
+a process of its own: after a single call of another the caches hold what that one used. ``--models`` keeps the ONNX
+files between runs.
 
 Where the processor has AMX the peers multiply bytes with it, which our kernels do not. The last column then compares
 with OpenVINO held to AVX-512 VNNI (onnxruntime has no such switch): the same instructions on both sides.
@@ -27,6 +29,8 @@ from gristmill.timing import interleave
 from networks import NETWORKS, Pruning, input_shape, mlp, quantized
 from peer_process import STARTS, HeldPeer, peak_memory
 from peers import Array, Call
+
+_TURN = 0.1  # seconds
 
 _DENSE = Pruning()
 _S80, _S90, _S90B4 = Pruning(0.8), Pruning(0.9), Pruning(0.9, 4)
@@ -86,7 +90,7 @@ def compare(
     alike = HeldPeer(held, batch) if held is not None and has_amx() else None
     if alike is not None:
         calls["held"] = alike
-    best = {who: timing.best * 1e3 for who, timing in interleave(calls, seconds=3.0).items()}
+    best = {who: timing.best * 1e3 for who, timing in interleave(calls, seconds=4.0, turn=_TURN).items()}
     peer = min(("onnxruntime", "openvino"), key=lambda who: best[who])
     against = f"{peer} {best[peer]:.3f} ms"
     ratio = alike.close() * 1e3 / best["gristmill"] if alike is not None else 0.0
@@ -182,7 +186,7 @@ def thread_bars(models: Models) -> list[Bar]:
     for int8, pruning in ((False, _DENSE), (True, _DENSE), (True, _S90)):
         model = models.get("resnet50", pruning, int8=int8)
         x = np.random.default_rng(0).standard_normal((1, *input_shape(model))).astype(np.float32)
-        timings = interleave({str(n): our_call(model, x, n) for n in (1, 2)}, seconds=3.0)
+        timings = interleave({str(n): our_call(model, x, n) for n in (1, 2)}, seconds=4.0, turn=_TURN)
         one, two = (timings[count].best * 1e3 for count in ("1", "2"))
         name = f"resnet50 {pruning.name or 'dense'} {'int8' if int8 else 'f32'}, two threads"
         result.append(Bar(name, f"{two:.3f} ms", f"one thread {one:.3f} ms", one / two, 1.75))
