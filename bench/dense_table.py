@@ -47,7 +47,9 @@ def _peer_calls(layer: Layer) -> dict[str, _Call]:
 
 
 def conv_bars(seconds: float, *, f32: bool, quick: bool) -> list[Bar]:
-    """Single convolutions against the better peer."""
+    """Single convolutions against every installed peer, the better one first, which the ratio is to."""
+    calibration = kernels.calibrate(seconds=1.0)
+    bound = 1e9 * (calibration.f32_fmas if f32 else calibration.int8_macs).best
     result: list[Bar] = []
     plain: list[float] = []
     layers = shapes.RESNET50 + shapes.MOBILENET_V1
@@ -55,11 +57,13 @@ def conv_bars(seconds: float, *, f32: bool, quick: bool) -> list[Bar]:
         layer = Layer.random_f32(shape) if f32 else Layer.random_s8(shape)
         timings = interleave({"ours": layer.ours(), **_peer_calls(layer)}, seconds=seconds)
         best = timings["ours"].best
-        name, peer = min(((n, t.best) for n, t in timings.items() if n != "ours"), key=lambda item: item[1])
-        rates = f"{shape.macs / best / 1e9:.1f} GMAC/s, {best * 1e6:.0f} us"
+        theirs = sorted((t.best, name) for name, t in timings.items() if name != "ours")
+        rate = shape.macs / best
+        rates = f"{rate / 1e9:.1f} GMAC/s, {rate / bound:.0%} of bound, {best * 1e6:.0f} us"
+        against = ", ".join(f"{name} {peer * 1e6:.0f} us ({peer / best:.2f})" for peer, name in theirs)
         target = 0.0 if f32 else 1.5 if shape.depthwise else 0.9
-        result.append(Bar(shape.name, rates, f"{name} {peer * 1e6:.0f} us", peer / best, target))
-        plain.append(peer / best)
+        plain.append(theirs[0][0] / best)
+        result.append(Bar(shape.name, rates, against, plain[-1], target))
     mean = geometric_mean(plain)
     result.append(Bar("geometric mean", "", "the better peer", mean, 1.0 if f32 else 1.1))
     return result
