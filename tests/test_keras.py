@@ -15,9 +15,9 @@ import pytest
 
 import gristmill as gm
 from gristmill import reference
-from gristmill.errors import ModelFormatError, UnsupportedOpError
+from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Graph
-from gristmill.loaders.keras import read_h5, read_keras
+from gristmill.loaders.keras import read_h5, read_keras, topology
 from hostile_files import check_refused
 
 h5py = pytest.importorskip("h5py")
@@ -293,6 +293,17 @@ def _hostile_models() -> Iterator[tuple[str, object]]:
         "a column for a matrix": _layer("Normalization", axis=[1, 2], mean=[[0.0]] * 9, variance=1.0),
     }.items():
         yield name, {"class_name": "Sequential", "config": {"layers": [WIDE, layer]}}
+
+
+def test_calls_do_not_multiply_weights_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (DATA / "model100.h5").read_bytes()
+    weights = sum(array.nbytes for array in read_h5(io.BytesIO(data)).constants.values())
+    monkeypatch.setattr(topology, "_MOST_EXPANSION", 0)
+    monkeypatch.setattr(topology, "_MOST_BYTES", weights)
+    read_h5(io.BytesIO(data))
+    monkeypatch.setattr(topology, "_MOST_BYTES", weights - 1)
+    with pytest.raises(LimitError, match="many times as large as the file"):
+        read_h5(io.BytesIO(data))
 
 
 def test_one_number_for_many_channels_takes_no_room() -> None:

@@ -41,7 +41,8 @@ def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
         ModelFormatError: If the file is damaged, contradicts itself, or has no architecture and none is given.
         UnsupportedOpError: If it has a layer that is not known.
     """
-    file = Hdf5File(stream.read())
+    data = stream.read()
+    file = Hdf5File(data)
     config = architecture if architecture is not None else file.attribute("", "model_config")
     if not isinstance(config, str):
         raise ModelFormatError("holds weights without a model: pass architecture=, the text of model.to_json()")
@@ -53,8 +54,8 @@ def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:
     major = _major(version)
     if major == 1:
         model = modernized(model)
-        return translate(model, OrderedVariables.of(file, root, model), major)
-    return translate(model, NumberedVariables(file) if numbered else NamedVariables(file, root), major)
+        return translate(model, OrderedVariables.of(file, root, model), major, len(data))
+    return translate(model, NumberedVariables(file) if numbered else NamedVariables(file, root), major, len(data))
 
 
 def read_keras(stream: BinaryIO) -> Graph:
@@ -67,8 +68,8 @@ def read_keras(stream: BinaryIO) -> Graph:
     archive = Archive(stream)
     model = _json(archive.read("config.json").decode(errors="replace"), "config.json")
     metadata = _json(archive.read("metadata.json").decode(errors="replace"), "metadata.json")
-    file = Hdf5File(archive.read("model.weights.h5"))
-    return translate(model, NumberedVariables(file), _major(metadata.get("keras_version")))
+    data = archive.read("model.weights.h5")
+    return translate(model, NumberedVariables(Hdf5File(data)), _major(metadata.get("keras_version")), len(data))
 
 
 def _json(text: str, name: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ _WRAPPERS = ("PruneLowMagnitude", "QuantizeWrapper", "QuantizeWrapperV2", "Quant
 _MOST_DEPTH = 32
 #: Models that call each other twice on every level would double with each.
 _MOST_CALLS = 4096
+#: Bytes of weights, which every call has of its own: so many, and so many times the size of the file.
+_MOST_BYTES, _MOST_EXPANSION = 64 << 20, 64
 #: Where Keras 3 has functions, which may be called as layers are, and those that layers of their names do as well.
 _OPERATIONS = ("keras.ops", "keras.src.ops")
 _ARITHMETIC = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
@@ -42,19 +44,21 @@ _SINGLE: Mapping[str, Callable[[Layer], Value]] = {**ACTIVATION_LAYERS, **SHAPE_
 _KNOWN = (*CONVOLUTION_LAYERS, *_SINGLE)
 
 
-def translate(model: Config, weights: WeightScope, major: int) -> Graph:
+def translate(model: Config, weights: WeightScope, major: int, file_size: int) -> Graph:
     """Translate a model's configuration ``{"class_name": ..., "config": ...}``.
 
     Args:
         model: From the file.
         weights: Of the model.
         major: Keras's major version.
+        file_size: Bytes of the file that holds the weights.
 
     Raises:
+        LimitError: If calls of layers multiply the weights beyond reason.
         ModelFormatError: If the configuration contradicts itself or the weights.
         UnsupportedOpError: If there is a layer that is not known; it names the layer and what is known.
     """
-    translator = _Translator(Builder(), major)
+    translator = _Translator(Builder(), major, _MOST_BYTES + _MOST_EXPANSION * file_size)
     outputs = translator.model(_described(model, "the model"), None, weights, prefix="", depth=0)
     build = translator.build
     infos = [
@@ -75,6 +79,7 @@ class _Call:
 class _Translator:
     build: Builder
     major: int
+    bytes_left: int
     calls: int = 0
 
     def model(
@@ -219,7 +224,13 @@ class _Translator:
         if kind not in _ARITHMETIC and any(value.rank == 0 for value in values):
             raise UnsupportedOpError(f"layer {kind} is called with a number", node=name)
         layer = Layer(kind, name, config, values, source, self.build, self.major)  # type: ignore[arg-type]
-        return [_SINGLE[kind](layer)] if kind in _SINGLE else CONVOLUTION_LAYERS[kind](layer)
+        constants = self.build.graph.constants
+        before = len(constants)
+        results = [_SINGLE[kind](layer)] if kind in _SINGLE else CONVOLUTION_LAYERS[kind](layer)
+        self.bytes_left -= sum(constants[added].nbytes for added in list(constants)[before:])
+        if self.bytes_left < 0:
+            raise LimitError("calls of layers make the weights many times as large as the file", node=name)
+        return results
 
     def _input(self, name: str, shape: object) -> Value:
         if not isinstance(shape, list | tuple) or not shape or not all(_is_extent(n) for n in shape):
