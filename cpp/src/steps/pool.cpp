@@ -46,6 +46,9 @@ class PoolStep final : public Step {
                          : (columns.out - 1) * columns.stride + (columns.kernel - 1) * columns.dilation + 1;
     line_ = std::max(reach, columns.before + columns.in);
     checked_product({line_, 3 * sizeof(T)}, "x");
+    whole_ = std::ranges::all_of(axes_, [](const PoolAxis& axis) {
+      return axis.out == 1 && axis.before == 0 && axis.dilation == 1 && axis.kernel == axis.in;
+    });
     if constexpr (!kMax)
       for (std::size_t o = 0; o < columns.out; ++o)
         column_counts_.push_back(static_cast<float>(columns.counted(o, count_padding_)));
@@ -60,9 +63,11 @@ class PoolStep final : public Step {
     const std::size_t group = ceil_div(kRangeBytes, (in_plane + out_plane) * sizeof(T));
     for_each_task(frame.workspace.buffers(), ceil_div(planes_, group), frame.threads,
                   [&](WorkerScratch& scratch, std::size_t task) {
+                    const std::size_t first = task * group, last = std::min(planes_, first + group);
+                    if (whole_) return pool_whole(x + first * in_plane, out + first, last - first, in_plane);
                     T* line = static_cast<T*>(scratch.panel.reserve((line_ + 2 * line_phase()) * sizeof(T)));
                     std::fill_n(line, line_, Combine::start);
-                    for (std::size_t p = task * group; p < std::min(planes_, (task + 1) * group); ++p)
+                    for (std::size_t p = first; p < last; ++p)
                       pool_plane(x + p * in_plane, out + p * out_plane, line, line + line_);
                   });
   }
@@ -71,6 +76,28 @@ class PoolStep final : public Step {
 
  private:
   static constexpr bool kMax = !std::is_same_v<Combine, Sum>;
+
+  /// One window for each plane: its elements are combined in their order, as ONNX Runtime does it, and those
+  /// of several planes at a time, so that sums do not wait for each other.
+  void pool_whole(const T* x, T* out, std::size_t planes, std::size_t elements) const {
+    constexpr std::size_t kTogether = 16;
+    std::size_t p = 0;
+    for (; p + kTogether <= planes; p += kTogether)
+      pool_together<kTogether>(x + p * elements, out + p, elements);
+    for (; p < planes; ++p) pool_together<1>(x + p * elements, out + p, elements);
+  }
+
+  template <std::size_t together>
+  static void pool_together(const T* x, T* out, std::size_t elements) {
+    std::array<T, together> sum;
+    for (std::size_t l = 0; l < together; ++l) sum[l] = x[l * elements];
+    for (std::size_t i = 1; i < elements; ++i)
+      for (std::size_t l = 0; l < together; ++l) sum[l] = Combine::combine(sum[l], x[l * elements + i]);
+    for (std::size_t l = 0; l < together; ++l) {
+      if constexpr (!kMax) sum[l] /= static_cast<T>(elements);
+      out[l] = sum[l];
+    }
+  }
 
   void pool_plane(const T* x, T* out, T* line, T* phases) const {
     for (std::size_t d = 0; d < axes_[0].out; ++d)
@@ -145,7 +172,7 @@ class PoolStep final : public Step {
   }
 
   PoolAxes axes_;
-  bool count_padding_;
+  bool count_padding_, whole_ = false;
   std::size_t planes_, line_ = 0;
   std::vector<float> column_counts_;
   Address x_, out_;

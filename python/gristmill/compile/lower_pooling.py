@@ -75,9 +75,9 @@ def lower_lp_pool(program: Program, node: Node) -> None:
 
 @lowers("GlobalMaxPool", "GlobalAveragePool")
 def lower_global_pool(program: Program, node: Node) -> None:
-    """A reduction of each image, laid out as one row of pixels."""
+    """One window that covers the image, laid out as one row of pixels."""
     x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
-    pixels = math.prod(x.shape[2:])
+    pixels = int(np.prod(x.shape[2:], dtype=np.int64))
+    kind = "max" if node.op == "GlobalMaxPool" else "average"
     row, one = x.reshaped((*x.shape[:2], pixels)), out.reshaped((*out.shape[:2], 1))
-    function = "max" if node.op == "GlobalMaxPool" else "mean"
-    program.step("reduce", node, [row], [one], [2], function=function)
+    program.step("pool", node, [row], [one], (pixels,), (1,), (0,), (0,), (1,), False, function=kind)
