@@ -23,7 +23,6 @@ class SparseWeightKernel final : public WeightKernel {
             activation_form(conv_.input.type, conv_.input.zero_point, 0),
             kPanelBytes,
             conv_.weights.has_channel_quads(),
-            true,
             true};
   }
 

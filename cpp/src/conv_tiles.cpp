@@ -35,7 +35,7 @@ struct TiledConv {
   std::size_t source_rows() const { return panel.rows - panel.repeated.size(); }
   /// Lane blocks of an image's group, the last narrower, or up to half a block wider, than the others.
   std::size_t blocks() const {
-    const std::size_t rounding = panel.by_stretches ? panel.lane_block - 1 : panel.lane_block / 2;
+    const std::size_t rounding = panel.sparse ? panel.lane_block - 1 : panel.lane_block / 2;
     return std::max<std::size_t>((positions() + rounding) / panel.lane_block, 1);
   }
   /// The first position of a tile; tiles differ by no more than a block.
@@ -61,10 +61,10 @@ double time_of(const TiledConv& tiled, std::size_t rows, std::size_t threads) {
   const bool even = tasks % threads == 0;
   const double multiplied = even ? static_cast<double>(planes * blocks) / static_cast<double>(threads)
                                  : static_cast<double>(most_tasks * most_blocks) / static_cast<double>(parts);
-  const std::size_t packings = tiled.panel.by_stretches ? most_tasks : ceil_div(most_tasks, parts);
+  const std::size_t packings = tiled.panel.sparse ? most_tasks : ceil_div(most_tasks, parts);
   const double packed = parts == 1 ? multiplied : static_cast<double>(packings * most_blocks);
   const int shared_lines =
-      (planes % threads != 0 ? (tiled.tiles > 1) + (tiled.panel.scattered && parts > 1) : 0);
+      (planes % threads != 0 ? (tiled.tiles > 1) + (tiled.panel.sparse && parts > 1) : 0);
   const double multiplying = static_cast<double>(rows) * tiled.kernel.row_time() * kMultiply;
   return static_cast<double>(tiled.block_bytes) * (multiplied * multiplying + packed * kPack) +
          static_cast<double>(rows) * kDividedRow * shared_lines;

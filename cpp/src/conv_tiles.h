@@ -24,9 +24,9 @@ struct PanelForm {
   ActivationForm activations;
   std::size_t budget;          ///< bytes that the panels of a tile may take together
   bool channel_quads = false;  ///< quads of which each is four channels of one tap
-  bool by_stretches = false;   ///< panel_rows() is called: each part of a tile's rows packs anew, and a part
-                               ///< of a lane block takes as long as all of it
-  bool scattered = false;      ///< the rows of a part do not follow each other in the output
+  /// Of weights with zeros: panel_rows() is called, so that each part of a tile's rows packs anew, and a part
+  /// of a lane block takes as long as all of it; and the rows of a part lie apart in the output.
+  bool sparse = false;
 
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }

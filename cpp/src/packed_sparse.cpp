@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <span>
 
+#include "checked_size.h"
 #include "gristmill/error.h"
 #include "sparse_kernels.h"
 
@@ -99,17 +101,18 @@ void append_singles(const std::vector<Nonzero<float>>& weights, const SparseForm
     singles.push_back({w.column * static_cast<std::uint32_t>(format.lane_block), w.weight});
 }
 
-/// Orders rows by falling length.
+/// Orders every `band` rows by falling length.
 template <class Length>
-void sort_rows(std::span<std::uint32_t> rows, const Length& length) {
-  std::ranges::stable_sort(rows, [&](std::uint32_t a, std::uint32_t b) { return length(a) > length(b); });
+void sort_rows(std::span<std::uint32_t> rows, std::size_t band, const Length& length) {
+  for (std::size_t first = 0; first < rows.size(); first += band)
+    std::ranges::stable_sort(rows.subspan(first, std::min(band, rows.size() - first)), std::greater(),
+                             length);
 }
 
 /// Rows that are sorted together: a quarter of them, in whole chunks, or all if these are few.
 std::size_t row_band(std::size_t rows) {
   constexpr std::size_t kFew = 1024, kBands = 4;
-  return rows < kFew ? std::max<std::size_t>(rows, 1)
-                     : (rows + kBands * kRowChunk - 1) / (kBands * kRowChunk) * kRowChunk;
+  return rows < kFew ? kFew : round_up(ceil_div(rows, kBands), kRowChunk);
 }
 
 /// Columns of a K block: as many as fit the first-level cache, or more where rows would have so few entries
@@ -120,8 +123,8 @@ std::size_t k_block_of(const SparseFormat& format, std::size_t columns, std::siz
   const std::size_t addressable = std::numeric_limits<std::uint16_t>::max() / format.lane_block * kOffsetUnit;
   const std::size_t wanted = least * rows * columns / std::max<std::size_t>(entries, 1);
   const std::size_t most = std::min(addressable, std::clamp(wanted, format.k_block, 4 * format.k_block));
-  const std::size_t blocks = std::max<std::size_t>(1, (columns + most - 1) / most);
-  return std::max<std::size_t>(4, (columns + 4 * blocks - 1) / (4 * blocks) * 4);
+  const std::size_t blocks = std::max<std::size_t>(1, ceil_div(columns, most));
+  return std::max<std::size_t>(4, 4 * ceil_div(columns, 4 * blocks));
 }
 
 template <class T, class Entry, class Append>
@@ -138,13 +141,10 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   const std::size_t least = singles ? 8 : format.sum_bytes / 8;
   packed.k_block =
       k_block_of(format, weights.columns(), weights.rows(), weights.entry_count() / (singles ? 1 : 4), least);
-  packed.k_blocks = std::max<std::size_t>(1, (weights.columns() + packed.k_block - 1) / packed.k_block);
+  packed.k_blocks = std::max<std::size_t>(1, ceil_div(weights.columns(), packed.k_block));
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);
-  const std::size_t band = row_band(packed.rows);
-  for (std::size_t first = 0; first < packed.rows; first += band)
-    sort_rows(std::span(order).subspan(first, std::min(band, packed.rows - first)),
-              [&](std::uint32_t row) { return weights.row_indices(row).size(); });
+  sort_rows(order, row_band(packed.rows), [&](std::uint32_t row) { return weights.row_indices(row).size(); });
   std::vector<Entry> entries;
   std::vector<std::vector<Entry>> rows(packed.rows);
   std::vector<Nonzero<T>> nonzeros;
@@ -156,9 +156,7 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
       rows[row].clear();
       append(nonzeros, format, rows[row]);
     }
-    for (std::size_t first = 0; first < packed.rows; first += kRowChunk)
-      sort_rows(std::span(order).subspan(first, std::min(kRowChunk, packed.rows - first)),
-                [&](std::uint32_t row) { return rows[row].size(); });
+    sort_rows(order, kRowChunk, [&](std::uint32_t row) { return rows[row].size(); });
     for (const std::uint32_t row : order) {
       packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
       entries.insert(entries.end(), rows[row].begin(), rows[row].end());

@@ -138,8 +138,7 @@ struct PanelKernels {
   /// quads[i][j] = planes[j * plane_step + i] ^ flip for i < count and four planes j
   void (*interleave)(const std::uint8_t* planes, std::size_t plane_step, std::size_t count, std::uint8_t flip,
                      std::uint8_t* quads);
-  /// even[r][i] = source[r][2 * i] and odd[r][i] = source[r][2 * i + 1]. Null where the loops of
-  /// strided_copy.h serve as well.
+  /// even[r][i] = source[r][2 * i] and odd[r][i] = source[r][2 * i + 1]
   void (*split_rows)(const SplitJob& job);
 };
 

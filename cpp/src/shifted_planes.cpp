@@ -139,20 +139,16 @@ void ShiftedPlanes::stage(const PanelKernels& kernels, const T* source, const T*
     const Phase& phase = phases_[i];
     const bool paired = columns_.stride == 2 && i + 1 < phases_.size() && phases_[i + 1].row == phase.row;
     next = i + (paired ? 2 : 1);
-    if constexpr (sizeof(T) == 1) {
-      if (columns_.stride == 2 && kernels.split_rows != nullptr) {
-        split(kernels, i, next, source, staged);
-        continue;
-      }
-    }
-    if (paired)
-      stage_pair(phase, phases_[i + 1], source, source_end, staged);
-    else if (columns_.stride == 1)
+    if (columns_.stride == 1)
       stage_phase<1>(phase, source, source_end, staged, staged_end);
-    else if (columns_.stride == 2)
-      stage_phase<2>(phase, source, source_end, staged, staged_end);
-    else
+    else if (columns_.stride > 2)
       stage_phase<0>(phase, source, source_end, staged, staged_end);
+    else if constexpr (sizeof(T) == 1)
+      split(kernels, i, next, source, staged);
+    else if (paired)
+      stage_pair(phase, phases_[i + 1], source, source_end, staged);
+    else
+      stage_phase<2>(phase, source, source_end, staged, staged_end);
   }
 }
 

@@ -42,24 +42,6 @@ inline std::array<std::uint8_t, kCopyBlock> load_block<2, std::uint8_t>(const st
   return block;
 }
 
-/// Every second element of two blocks, and every other one.
-template <class T>
-std::array<std::array<T, kCopyBlock>, 2> load_pairs(const T* source) {
-  return {load_block<2>(source), load_block<2>(source + 1)};
-}
-
-template <>
-inline std::array<std::array<std::uint8_t, kCopyBlock>, 2> load_pairs<std::uint8_t>(
-    const std::uint8_t* source) {
-  std::array<std::uint16_t, kCopyBlock> words;
-  std::memcpy(words.data(), source, sizeof words);
-  std::array<std::uint8_t, kCopyBlock> low, high;
-  for (std::size_t j = 0; j < kCopyBlock; ++j) low[j] = static_cast<std::uint8_t>(words[j] & 0xFF);
-  for (std::size_t j = 0; j < kCopyBlock; ++j) high[j] = static_cast<std::uint8_t>(words[j] >> 8);
-  if constexpr (std::endian::native == std::endian::big) return {high, low};
-  return {low, high};
-}
-
 /// out[i] = map(source[i * step]) for i < count. Nothing at or beyond the ends is read or written.
 template <std::size_t step, class T, class Map>
 void copy_run(const T* source, const T* source_end, T* out, T* out_end, std::size_t count, Map map) {
@@ -85,9 +67,10 @@ void split_run(const T* source, const T* source_end, T* even, const T* even_end,
   const std::size_t end = std::min(std::min(readable, writable) * kCopyBlock, count);
   std::size_t i = 0;
   for (; i < end; i += kCopyBlock) {
-    const auto pairs = load_pairs(source + 2 * i);
-    std::memcpy(even + i, pairs[0].data(), sizeof pairs[0]);
-    std::memcpy(odd + i, pairs[1].data(), sizeof pairs[1]);
+    const std::array<T, kCopyBlock> evens = load_block<2>(source + 2 * i),
+                                    odds = load_block<2>(source + 2 * i + 1);
+    std::memcpy(even + i, evens.data(), sizeof evens);
+    std::memcpy(odd + i, odds.data(), sizeof odds);
   }
   for (std::size_t j = i; j < count; ++j) even[j] = source[2 * j];
   for (; i < odd_count; ++i) odd[i] = source[2 * i + 1];

@@ -15,6 +15,8 @@ using harness::Random;
 
 namespace {
 
+constexpr Edge kEdges[] = {Edge::low, Edge::high};
+
 struct Shape {
   std::size_t rows, lanes, used;
   std::size_t longest_run;
@@ -30,6 +32,16 @@ struct Shape {
 
 std::size_t up_to(Random& random, std::size_t most) {
   return static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(most)));
+}
+
+Shape random_shape(Random& random) {
+  const std::size_t lanes = 8 + 8 * up_to(random, 7);
+  return {up_to(random, 40),
+          lanes,
+          up_to(random, lanes),
+          1 + up_to(random, 63),
+          up_to(random, 1) == 0 ? 0 : up_to(random, 80),
+          kEdges[up_to(random, 1)]};
 }
 
 /// Cuts `used` lanes into runs of at most `longest` lanes whose sources are anywhere; one source is 0.
@@ -129,8 +141,6 @@ void check_all_slots(Isa isa, const Shape& shape, Random& random) {
   check_pack(&PanelKernels::pack_planar_f32, isa, floats, shape, shape.rows, 0, planar);
 }
 
-constexpr Edge kEdges[] = {Edge::low, Edge::high};
-
 }  // namespace
 
 ISA_TEST(panel_every_lane_count) {
@@ -161,14 +171,7 @@ ISA_TEST(panel_every_row_count) {
 ISA_TEST(panel_random_tiles) {
   Random random(3);
   for (int i = 0; i < (harness::quick() ? 100 : 2000); ++i) {
-    Shape shape{};
-    shape.rows = up_to(random, 40);
-    shape.lanes = 8 + 8 * up_to(random, 7);
-    shape.used = up_to(random, shape.lanes);
-    shape.longest_run = 1 + up_to(random, 63);
-    shape.slack = up_to(random, 3) == 0 ? 0 : up_to(random, 80);
-    shape.edge = kEdges[up_to(random, 1)];
-    check_all_slots(isa, shape, random);
+    check_all_slots(isa, random_shape(random), random);
   }
 }
 
@@ -279,20 +282,13 @@ void check_shift(Slot slot, Isa isa, const Shape& shape, std::uint8_t flip, Rand
 ISA_TEST(panel_shifts_planes) {
   Random random(6);
   for (int i = 0; i < (harness::quick() ? 200 : 4000); ++i) {
-    Shape shape{};
-    shape.rows = up_to(random, 40);
-    shape.lanes = 8 + 8 * up_to(random, 7);
-    shape.used = up_to(random, shape.lanes);
-    shape.slack = up_to(random, 1) == 0 ? 0 : up_to(random, 80);
-    shape.edge = kEdges[up_to(random, 1)];
+    const Shape shape = random_shape(random);
     check_shift<std::uint8_t>(&PanelKernels::shift_u8, isa, shape, up_to(random, 1) == 0 ? 0 : 0x80, random);
     check_shift<std::uint32_t>(&PanelKernels::shift_u32, isa, shape, 0, random);
   }
 }
 
 ISA_TEST(panel_splits_rows) {
-  const auto split_rows = kernel_table(isa).panel.split_rows;
-  if (split_rows == nullptr) return;
   Random random(7);
   for (std::size_t columns = 0; columns <= 200; columns += harness::quick() ? 7 : 1) {
     for (Edge edge : kEdges) {
@@ -306,7 +302,8 @@ ISA_TEST(panel_splits_rows) {
       GuardedBuffer<std::uint8_t> source(length(source_step, read), edge);
       GuardedBuffer<std::uint8_t> even(length(out_step, evens), edge), odd(length(out_step, odds), edge);
       for (std::uint8_t& byte : source.span()) byte = static_cast<std::uint8_t>(random.next());
-      split_rows({source.data(), rows, source_step, even.data(), odd.data(), evens, odds, out_step});
+      kernel_table(isa).panel.split_rows(
+          {source.data(), rows, source_step, even.data(), odd.data(), evens, odds, out_step});
       for (std::size_t r = 0; r < rows; ++r) {
         for (std::size_t i = 0; i < evens; ++i)
           CHECK_EQ(even[r * out_step + i], source[r * source_step + 2 * i]);

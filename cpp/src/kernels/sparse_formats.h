@@ -60,10 +60,12 @@ class FinishS8 {
         epilogue_(channels_),
         bytes_(channels_),
         whole_bytes_(channels_.small_scales && job.lanes == 4 * Level::kWidth &&
-                     (channels_.type == OutputType::u8 || channels_.type == OutputType::s8)) {}
+                     (channels_.type == OutputType::u8 || channels_.type == OutputType::s8)),
+        row_bytes_(job.out_stride *
+                   (channels_.type == OutputType::u8 || channels_.type == OutputType::s8 ? 1 : 4)) {}
 
   [[gnu::always_inline]] void expect(std::size_t channel) const {
-    const char* out = static_cast<const char*>(job_.out) + channel * job_.out_stride;
+    const char* out = static_cast<const char*>(job_.out) + channel * row_bytes_;
     __builtin_prefetch(out, 1);
     __builtin_prefetch(out + 63, 1);
   }
@@ -101,6 +103,7 @@ class FinishS8 {
   const typename Level::Epilogue epilogue_;
   const typename Level::Bytes bytes_;
   const bool whole_bytes_;
+  std::size_t row_bytes_;
 };
 
 /// The first four lanes of Quads, whose sums are one 128-bit vector and in order. Level also names `Wide`,

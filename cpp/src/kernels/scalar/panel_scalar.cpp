@@ -55,6 +55,16 @@ void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::
     quads[i] = static_cast<std::uint8_t>(planes[i % 4 * plane_step + i / 4] ^ flip);
 }
 
+void split_rows(const SplitJob& job) {
+  const std::uint8_t* from = job.source;
+  std::uint8_t *even = job.even, *odd = job.odd;
+  for (std::size_t r = 0; r < job.rows; ++r) {
+    for (std::size_t i = 0; i < job.evens; ++i) even[i] = from[2 * i];
+    for (std::size_t i = 0; i < job.odds; ++i) odd[i] = from[2 * i + 1];
+    from += job.source_step, even += job.out_step, odd += job.out_step;
+  }
+}
+
 }  // namespace
 
 void install_panel_scalar(PanelKernels& slots) {
@@ -64,7 +74,7 @@ void install_panel_scalar(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
-  slots.split_rows = nullptr;
+  slots.split_rows = split_rows;
 }
 
 }  // namespace gristmill
