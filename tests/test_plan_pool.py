@@ -213,3 +213,16 @@ def test_bad_pools_are_refused(case: str) -> None:
 def test_means_of_bytes_are_refused() -> None:
     with pytest.raises(gm.DTypeError, match="expected float32"):
         pool(np.zeros((1, 1, 4), np.uint8), Window([2]), "average")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 7, 7), (1, 16, 5, 25), (3, 11, 2, 3, 4), (1, 33, 300)])
+def test_whole_images_are_summed_in_the_order_of_their_elements(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    sums = np.add.accumulate(x.reshape(*shape[:2], -1), axis=2, dtype=np.float32)[..., -1]
+    expected = sums / np.float32(math.prod(shape[2:]))
+    builder = gm.graph.GraphBuilder()
+    given = builder.input("x", np.float32, shape)
+    whole = builder.add("GlobalAveragePool", [given])
+    window = builder.add("AveragePool", [given], kernel_shape=shape[2:])
+    for got in gm.InferenceSession(builder.build([whole, window])).run(None, {"x": x}):
+        np.testing.assert_array_equal(got.reshape(shape[:2]), expected)

@@ -13,8 +13,8 @@ import numpy as np
 
 from gristmill.graph import Array, Attribute, Graph, Node
 from gristmill.passes.editor import Editor, make
-from gristmill.passes.make_layers import channel_axis, geometry, is_plain
-from gristmill.passes.quantized_values import QuantizedWeights, weights_of
+from gristmill.passes.make_layers import geometry, is_plain
+from gristmill.passes.quantized_values import QuantizedWeights, layer_weights
 
 #: Weights are unsigned as their inputs are: pairs of both kinds saturate in engines that use AVX2 without VNNI.
 _WEIGHT_ZERO = np.uint8(128)
@@ -25,10 +25,8 @@ def make_dynamic_layers(graph: Graph) -> Graph:
     editor = Editor(graph)
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
         source = _source(editor, node.inputs[0])
-        weights = weights_of(editor, node.inputs[1], channel_axis(node))
-        if source is None or weights is None or not is_plain(node) or not _sums_fit(weights.values):
-            continue
-        if node.op == "Conv" or weights.values.ndim == 2:
+        weights = layer_weights(editor, node)
+        if source is not None and weights is not None and is_plain(node) and _sums_fit(weights.values):
             _replace(editor, node, source, weights)
     return editor.graph()
 

@@ -26,13 +26,6 @@ def geometry(node: Node) -> dict[str, Attribute]:
     return {name: node.attributes[name] for name in _GEOMETRY if name in node.attributes}
 
 
-def channel_axis(node: Node) -> int:
-    """Where the weights of a convolution or product have its output channels."""
-    if "Conv" in node.op:
-        return 0
-    return 0 if node.op in {"Gemm", "QGemm"} and node.integer("transB", 0) else 1
-
-
 def is_plain(node: Node) -> bool:
     """Whether a Gemm is nothing but ``x @ w + bias``."""
     return node.integer("transA", 0) == 0 and node.real("alpha", 1.0) == 1 and node.real("beta", 1.0) == 1

@@ -13,14 +13,15 @@ from gristmill.graph import Array, Attribute, Graph, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.fuse_epilogues import activation_from
 from gristmill.passes.layers import CLAMPS, CONV, LINEAR, activation_attributes
-from gristmill.passes.make_layers import channel_axis, geometry, is_plain
+from gristmill.passes.make_layers import geometry, is_plain
 from gristmill.passes.quantized_values import (
     Quantized,
     QuantizedWeights,
     centred_weights,
+    channel_axis,
+    layer_weights,
     source_of,
     target_of,
-    weights_of,
 )
 
 
@@ -36,7 +37,7 @@ def make_quantized_layers(graph: Graph) -> Graph:
 
 def _fuse_surrounded(editor: Editor, node: Node) -> None:
     x = source_of(editor, node.inputs[0])
-    weights = _weights(editor, node)
+    weights = layer_weights(editor, node)
     if x is None or weights is None or not is_plain(node):
         return
     bias = _bias(editor, node.input(2), x, weights) if node.input(2) else ""
@@ -47,14 +48,6 @@ def _fuse_surrounded(editor: Editor, node: Node) -> None:
     op = CONV if node.op == "Conv" else LINEAR
     name = editor.add_constant(f"{node.inputs[1]}.bytes", weights.values)
     editor.replace(tuple(last), make(op, (x.name, name, bias, ""), last[-1], attributes))
-
-
-def _weights(editor: Editor, node: Node) -> QuantizedWeights | None:
-    """Weights with output channels first."""
-    found = weights_of(editor, node.inputs[1], channel_axis(node))
-    if found is None or (node.op != "Conv" and found.values.ndim != 2):
-        return None
-    return found
 
 
 def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> str | None:
@@ -128,7 +121,7 @@ def _convert(editor: Editor, node: Node) -> None:
         return
     if not is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
         return
-    axis = 0 if node.op == "QLinearConv" else channel_axis(node)
+    axis = channel_axis(node)
     weights = centred_weights(np.moveaxis(values, axis, 0), scale, zero)
     bias = names[8] if node.op != "QLinearMatMul" else ""
     if weights is None or (bias and editor.constant(bias) is None):

@@ -72,17 +72,24 @@ class QuantizedWeights:
     scales: Array
 
 
-def weights_of(editor: Editor, name: str, axis: int) -> QuantizedWeights | None:
-    """The weights that a constant is dequantized from; output channels lie along ``axis``, and are put first."""
-    node = editor.writer(name, "DequantizeLinear")
-    values = editor.constant(node.inputs[0]) if node is not None else None
-    scale = editor.constant(node.inputs[1]) if node is not None else None
-    if node is None or values is None or scale is None or node.integer("block_size", 0):
+def channel_axis(node: Node) -> int:
+    """Where the weights of a convolution or product have its output channels."""
+    if "Conv" in node.op:
+        return 0
+    return 0 if node.op in {"Gemm", "QGemm"} and node.integer("transB", 0) else 1
+
+
+def layer_weights(editor: Editor, node: Node) -> QuantizedWeights | None:
+    """The weights of a convolution or of a product with a matrix, if they are dequantized from a constant."""
+    stored, axis = editor.writer(node.inputs[1], "DequantizeLinear"), channel_axis(node)
+    values = editor.constant(stored.inputs[0]) if stored is not None else None
+    scale = editor.constant(stored.inputs[1]) if stored is not None else None
+    if stored is None or values is None or scale is None or stored.integer("block_size", 0):
         return None
-    zero = editor.constant(node.input(2))
-    if node.input(2) and zero is None:
+    zero = editor.constant(stored.input(2))
+    if (stored.input(2) and zero is None) or not ("Conv" in node.op or values.ndim == 2):
         return None
-    if scale.size > 1 and node.integer("axis", 1) % values.ndim != axis:
+    if scale.size > 1 and stored.integer("axis", 1) % values.ndim != axis:
         return None
     return centred_weights(np.moveaxis(values, axis, 0), scale, zero)
 
