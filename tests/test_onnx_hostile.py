@@ -188,6 +188,10 @@ MODELS: dict[str, tuple[str, Callable[[], ModelProto]]] = {
     "huge weight": ("beyond 16 GiB", lambda: with_tensor(tensor(dims=[2**31, 2**31, 4], raw_data=b"\0" * 24))),
     "weight of many axes": ("is not a shape", lambda: with_tensor(tensor(dims=[1] * 100, raw_data=b"\0" * 4))),
     "items out of range": ("out of range", lambda: with_tensor(tensor(dims=[1], data_type=3, int32_data=[300]))),
+    "one of many items out of range": (
+        "out of range",
+        lambda: with_tensor(tensor(dims=[100], data_type=3, int32_data=[*range(99), 128])),
+    ),
     "weight of no type": ("number 0", lambda: with_tensor(tensor(dims=[1], data_type=0, raw_data=b""))),
     "weight of float8": ("float8e4m3fn", lambda: with_tensor(tensor(dims=[1], data_type=17, raw_data=b"\0"))),
     "weight in segments": (

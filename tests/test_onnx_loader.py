@@ -106,15 +106,15 @@ def test_16_bit_floats_become_float32(kind: int, bits: type[np.float16] | None) 
 )
 def test_other_types_are_kept(dtype: type[np.generic]) -> None:
     bounds = [0, 1] if dtype in {np.float64, np.bool_} else [np.iinfo(dtype).min, np.iinfo(dtype).max]  # type: ignore[type-var]
-    values = np.array(bounds, dtype)
-    fields = helper.make_tensor("w", helper.np_dtype_to_tensor_dtype(values.dtype), [2], values.tolist())
-    for weight in (numpy_helper.from_array(values, "w"), fields):
-        made = model([node("Identity", "w")], w=W)
-        made.graph.initializer[0].CopyFrom(weight)
-        made.graph.output[0].type.tensor_type.elem_type = weight.data_type
-        found = result(gm.load(made), x=X)
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, values)
+    for values in (np.array(bounds, dtype), np.array(bounds * 100, dtype), np.arange(100).astype(dtype)):
+        fields = helper.make_tensor("w", helper.np_dtype_to_tensor_dtype(values.dtype), [len(values)], values.tolist())
+        for weight in (numpy_helper.from_array(values, "w"), fields):
+            made = model([node("Identity", "w")], w=W)
+            made.graph.initializer[0].CopyFrom(weight)
+            made.graph.output[0].type.tensor_type.elem_type = weight.data_type
+            found = result(gm.load(made), x=X)
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, values)
 
 
 def test_weights_listed_as_inputs_are_weights() -> None:

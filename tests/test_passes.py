@@ -9,6 +9,7 @@ from graphs import Network, assert_same, ops, random_feeds
 from gristmill.graph import Graph
 from gristmill.operators import TensorType
 from gristmill.passes import simplify, specialize
+from gristmill.passes.editor import edited
 from gristmill.passes.fold_affine import fold_affine
 from gristmill.passes.fold_constants import fold_constants
 from gristmill.passes.fuse_pads import fuse_pads
@@ -29,12 +30,17 @@ def test_constants_are_folded_within_the_budget(monkeypatch: pytest.MonkeyPatch)
     big = net.add("Expand", net.constant(1.0), net.constant([1000, 2, 3], np.int64))
     total = net.add("ReduceSum", big, net.constant([0], np.int64), keepdims=0)
     graph = net.graph(net.add("Add", x, net.add("Exp", total)))
-    folded = fold_constants(graph)
+    folded = edited(graph, fold_constants)
     assert ops(folded) == ["Add"]
     assert_same(graph, folded, random_feeds(graph))
     monkeypatch.setattr(sys.modules["gristmill.passes.fold_constants"], "BUDGET", 1000)
-    assert ops(fold_constants(graph)) == ["Expand", "ReduceSum", "Exp", "Add"]
-    assert ops(fold_constants(graph, frozenset({"Exp"}))) == ["Expand", "ReduceSum", "Exp", "Add"]
+    assert ops(edited(graph, fold_constants)) == ["Expand", "ReduceSum", "Exp", "Add"]
+    assert ops(edited(graph, lambda editor: fold_constants(editor, frozenset({"Exp"})))) == [
+        "Expand",
+        "ReduceSum",
+        "Exp",
+        "Add",
+    ]
 
 
 def test_identities_go_and_outputs_keep_their_names() -> None:
@@ -42,7 +48,7 @@ def test_identities_go_and_outputs_keep_their_names() -> None:
     x = net.input("n", 3)
     inner = net.add("Sum", net.add("Identity", net.add("Relu", net.add("Identity", x))))
     graph = net.graph(net.add("Identity", inner), net.add("Concat", net.add("Exp", inner), axis=0))
-    simple = remove_identities(graph)
+    simple = edited(graph, remove_identities)
     assert sorted(ops(simple)) == ["Exp", "Relu"]
     assert simple.outputs == graph.outputs
     assert_same(graph, simple, random_feeds(graph, n=2))
@@ -51,7 +57,7 @@ def test_identities_go_and_outputs_keep_their_names() -> None:
 def test_identity_of_an_input_that_is_an_output_stays() -> None:
     net = Network()
     graph = net.graph(net.add("Identity", net.input(2)))
-    assert ops(remove_identities(graph)) == ["Identity"]
+    assert ops(edited(graph, remove_identities)) == ["Identity"]
 
 
 def test_batch_norm_behind_layers_is_folded() -> None:
@@ -62,7 +68,7 @@ def test_batch_norm_behind_layers_is_folded() -> None:
     y = net.add("Add", net.add("Mul", net.conv(y, 6, 5, 1), net.normal(5, 1, 1)), net.normal(1, 5, 1, 1))
     y = net.add("Sub", net.constant(2.0), net.add("Div", net.conv(y, 5, 5, 1), net.constant(4.0)))
     graph = net.graph(y)
-    folded = fold_affine(make_layers(graph))
+    folded = edited(graph, make_layers, fold_affine)
     assert ops(folded) == ["ConvLayer", "ConvTranspose", "ConvLayer", "ConvLayer"]
     assert_same(graph, folded, random_feeds(graph, n=2))
 
@@ -72,7 +78,7 @@ def test_batch_norm_before_a_layer_is_folded_where_padding_allows_it() -> None:
         net = Network()
         y = net.conv(net.batch_norm(net.input("n", 4, 6, 6), 4), 4, 8, 3, pads=(padding,) * 4)
         graph = net.graph(y)
-        folded = fold_affine(make_layers(graph))
+        folded = edited(graph, make_layers, fold_affine)
         assert ops(folded) == expected
         assert_same(graph, folded, random_feeds(graph, n=2))
 
@@ -80,7 +86,7 @@ def test_batch_norm_before_a_layer_is_folded_where_padding_allows_it() -> None:
 def test_a_scale_before_a_padded_layer_is_folded() -> None:
     net = Network()
     graph = net.graph(net.conv(net.add("Mul", net.input(1, 4, 6, 6), net.normal(4, 1, 1)), 4, 8, 3))
-    folded = fold_affine(make_layers(graph))
+    folded = edited(graph, make_layers, fold_affine)
     assert ops(folded) == ["ConvLayer"]
     assert_same(graph, folded, random_feeds(graph))
 
@@ -89,7 +95,7 @@ def test_a_scale_before_a_padded_layer_is_folded() -> None:
 def test_what_is_not_one_number_per_channel_is_not_folded(shape: tuple[int, ...]) -> None:
     net = Network()
     graph = net.graph(net.add("Mul", net.conv(net.input(2, 4, 6, 6), 4, 4, 1), net.normal(*shape)))
-    folded = fold_affine(make_layers(graph))
+    folded = edited(graph, make_layers, fold_affine)
     assert ops(folded) == ["ConvLayer", "Mul"]
     assert_same(graph, folded, random_feeds(graph))
 
@@ -98,7 +104,7 @@ def test_shared_values_are_not_folded_away() -> None:
     net = Network()
     y = net.conv(net.input(1, 4, 6, 6), 4, 4, 1)
     graph = net.graph(net.batch_norm(y, 4), y)
-    folded = fold_affine(make_layers(graph))
+    folded = edited(graph, make_layers, fold_affine)
     assert ops(folded) == ["ConvLayer", "BatchNormalization"]
     assert_same(graph, folded, random_feeds(graph))
 
@@ -121,7 +127,7 @@ def test_pads_move_into_convolutions() -> None:
     x = net.input("n", 3, 5, 5)
     padded = net.add("Pad", x, net.constant([0, 0, 1, 2, 0, 0, 0, 1], np.int64))
     graph = net.graph(net.conv(padded, 3, 4, 3, pads=(0, 1, 0, 0)))
-    simple = fuse_pads(make_layers(graph))
+    simple = edited(graph, make_layers, fuse_pads)
     assert ops(simple) == ["ConvLayer"]
     assert simple.nodes[0].attributes["pads"] == (1, 3, 0, 1)
     assert_same(graph, simple, random_feeds(graph, n=2))
@@ -140,7 +146,7 @@ def test_other_pads_stay(pads: list[int], value: float, mode: str) -> None:
     net = Network()
     padded = net.add("Pad", net.input(1, 3, 5, 5), net.constant(pads, np.int64), net.constant(value), mode=mode)
     graph = net.graph(net.conv(padded, 3 + pads[1], 4, 3))
-    assert ops(fuse_pads(make_layers(graph))) == ["Pad", "ConvLayer"]
+    assert ops(edited(graph, make_layers, fuse_pads)) == ["Pad", "ConvLayer"]
 
 
 def activation_graphs() -> dict[str, Graph]:
@@ -170,7 +176,7 @@ def activation_graphs() -> dict[str, Graph]:
 @pytest.mark.parametrize("name", list(activation_graphs()))
 def test_activations_in_parts_are_found(name: str) -> None:
     graph = activation_graphs()[name]
-    simple = match_activations(graph)
+    simple = edited(graph, match_activations)
     assert ops(simple) == [name.split()[0 if name.startswith("Gelu") else -1]]
     assert_same(graph, simple, random_feeds(graph))
 
@@ -182,7 +188,7 @@ def test_similar_activations_are_left_alone() -> None:
     b = net.add("Mul", x, net.add("Sigmoid", a))
     clip = net.add("Clip", net.add("Add", x, net.constant(2.0)), net.constant(0.0), net.constant(6.0))
     graph = net.graph(a, b, net.add("Div", clip, net.constant(6.0)))
-    assert ops(match_activations(graph)) == ops(graph)
+    assert ops(edited(graph, match_activations)) == ops(graph)
 
 
 def test_epilogues_are_fused() -> None:

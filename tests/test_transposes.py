@@ -12,6 +12,7 @@ from graphs import Array, Network, assert_same, ops, random_feeds
 from gristmill import reference
 from gristmill.graph import Graph
 from gristmill.passes import simplify
+from gristmill.passes.editor import edited
 from gristmill.passes.sink_transposes import sink_transposes
 
 _FIRST, _LAST = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -80,7 +81,7 @@ def test_bytes_between_quantizers_are_the_same() -> None:
     simple = simplify(graph)
     assert ops(simple).count("Transpose") == 2
     feeds = random_feeds(graph, n=1)
-    assert_same(graph, sink_transposes(graph), feeds, 0)
+    assert_same(graph, edited(graph, sink_transposes), feeds, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_each_operator_computes_the_same_above_its_transpose(
     inputs = [name if name == "" else net.integers(*name) for name in more]
     y = net.add(op, x, *inputs, **attributes)
     graph = net.graph(net.add("Relu", y))
-    sunk = sink_transposes(graph)
+    sunk = edited(graph, sink_transposes)
     assert sunk.nodes[0].op == op
     assert_same(graph, sunk, random_feeds(graph))
 
@@ -113,13 +114,13 @@ def test_transposes_stay_where_moving_them_makes_more() -> None:
     net = ChannelsLast()
     x = net.add("Transpose", net.input(2, 3, 4, 5), perm=_LAST)
     graph = net.graph(net.add("Abs", x), net.add("Neg", x), x)
-    assert sink_transposes(graph) is graph
+    assert edited(graph, sink_transposes) is graph
 
 
 def test_other_sides_that_are_not_turned_keep_the_transpose() -> None:
     net = ChannelsLast()
     x = net.add("Transpose", net.input(2, 3, 4, 5), perm=_LAST)
     graph = net.graph(net.add("Add", x, net.input(2, 4, 5, 3, name="other")))
-    assert ops(sink_transposes(graph)) == ["Transpose", "Add"]
+    assert ops(edited(graph, sink_transposes)) == ["Transpose", "Add"]
     feeds: dict[str, Array] = random_feeds(graph)
     assert_same(graph, simplify(graph), feeds)

@@ -285,8 +285,10 @@ class GraphBuilder:
         if name in self._constants:
             raise ModelFormatError("comes twice", node=name)
         self._taken.add(name)
-        self._constants[name] = value.view()
-        self._constants[name].flags.writeable = False
+        if value.flags.writeable:
+            value = value.view()
+            value.flags.writeable = False
+        self._constants[name] = value
 
     def add(self, op: str, inputs: Iterable[str], *, name: str | None = None, **attributes: Attribute) -> str:
         """Add a node with one output, which bears the node's name; returns it."""

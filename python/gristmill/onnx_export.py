@@ -10,6 +10,7 @@ from gristmill.errors import ArgumentError, LimitError
 from gristmill.graph import Attribute, Graph, Node, ValueInfo
 from gristmill.operators import ELEMENT_TYPES
 from gristmill.passes.dynamic_layers import make_dynamic_layers
+from gristmill.passes.editor import edited
 from gristmill.passes.portable_bytes import make_bytes_portable
 from gristmill.passes.turn_weights import turn_weights
 
@@ -34,7 +35,7 @@ def to_onnx(graph: Graph) -> bytes:
         from onnx import helper, numpy_helper
     except ImportError as error:
         raise ArgumentError('writing ONNX models needs the package onnx: pip install "gristmill[onnx]"') from error
-    graph = make_bytes_portable(turn_weights(make_dynamic_layers(graph)))
+    graph = edited(graph, make_dynamic_layers, turn_weights, make_bytes_portable)
     size = sum(value.nbytes for value in graph.constants.values())
     if size > _LARGEST_FILE:
         raise LimitError(f"weights of {size} bytes do not fit the 2 GiB of an ONNX file")

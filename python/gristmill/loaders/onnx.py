@@ -51,7 +51,7 @@ def _graph(model: ModelProto, source: Source, weights: dict[int, StoredBytes]) -
 
 
 def _require_text(model: Message) -> None:
-    """Refuse names that are not valid UTF-8, which come out of the parser as bytes."""
+    """Refuse names that are not valid UTF-8, which come out of the parser as bytes; remarks on values are not read."""
     from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.message import Message
 
@@ -61,6 +61,8 @@ def _require_text(model: Message) -> None:
         for field, content in left.pop().ListFields():
             kind = field.type
             if kind == nested:
+                if field.name == "value_info":
+                    continue
                 left.extend((content,) if isinstance(content, Message) else content)
             elif kind == text and not isinstance(content, str):
                 for item in (content,) if isinstance(content, bytes) else content:

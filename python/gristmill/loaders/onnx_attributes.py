@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Attribute
 from gristmill.loaders.external_data import DataFolder
+from gristmill.loaders.onnx_schemas import Schema
 from gristmill.loaders.onnx_tensors import to_array
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, NodeProto
-    from onnx.defs import OpSchema
 
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS, _GRAPHS = 1, 2, 3, 4, 5, 6, 7, 8, 10
 #: What schemas call them.
@@ -78,25 +78,26 @@ def _guessed_type(proto: AttributeProto) -> int:
     return next((kind for name, kind in lists.items() if getattr(proto, name)), 0)
 
 
-def check_attributes(node: NodeProto, schema: OpSchema, attributes: Mapping[str, Attribute]) -> None:
+def check_attributes(node: NodeProto, schema: Schema) -> None:
     """Refuse attributes that the operator's schema does not have or has with another type.
 
     Raises:
         ModelFormatError: Naming the node and the attribute.
     """
-    place = node.name or None
+    names = set()
     for proto in node.attribute:
-        expected = schema.attributes.get(proto.name)
-        if expected is None:
-            near = difflib.get_close_matches(proto.name, schema.attributes, 1)
+        name = proto.name
+        names.add(name)
+        wanted = schema.kinds.get(name)
+        if wanted is None:
+            near = difflib.get_close_matches(name, schema.kinds, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            reason = f"{node.op_type}: there is no attribute {proto.name!r} at opset {schema.since_version}{hint}"
-            raise ModelFormatError(reason, node=place)
+            reason = f"{node.op_type}: there is no attribute {name!r} at opset {schema.since}{hint}"
+            raise ModelFormatError(reason, node=node.name or None)
         kind = proto.type or _guessed_type(proto)
-        wanted = str(expected.type).rpartition(".")[2]
         if kind and wanted != _KINDS.get(kind):
-            reason = f"{node.op_type}: attribute {proto.name} must be of type {wanted}"
-            raise ModelFormatError(reason, node=place)
-    for name, expected in schema.attributes.items():
-        if expected.required and name not in attributes and not any(proto.name == name for proto in node.attribute):
-            raise ModelFormatError(f"{node.op_type}: needs the attribute {name}", node=place)
+            reason = f"{node.op_type}: attribute {name} must be of type {wanted}"
+            raise ModelFormatError(reason, node=node.name or None)
+    for name in schema.required:
+        if name not in names:
+            raise ModelFormatError(f"{node.op_type}: needs the attribute {name}", node=node.name or None)

@@ -13,6 +13,7 @@ from gristmill.graph import Array, Attribute, Dimension, Graph, GraphBuilder, No
 from gristmill.loaders.external_data import DataFolder
 from gristmill.loaders.onnx_attributes import check_attributes, read_attributes
 from gristmill.loaders.onnx_opsets import NEWEST_OPSET, OLDEST_OPSET, REWRITTEN, Step, convert
+from gristmill.loaders.onnx_schemas import find_schema
 from gristmill.loaders.onnx_tensors import element_type, to_array
 from gristmill.loaders.onnx_wire import StoredBytes
 from gristmill.operators import OPERATORS
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         TensorShapeProto,
         ValueInfoProto,
     )
-    from onnx.defs import OpSchema
 
 _STANDARD = frozenset({"", "ai.onnx"})
 _RUNTIME = "com.microsoft"
@@ -55,12 +55,15 @@ class _Scope:
     depth: int = 0
     closed: bool = False
 
-    def read(self, name: str, reader: NodeProto) -> str:
-        """The value that a name stands for."""
-        if self.closed and name and name not in self.names:
-            reason = f"{reader.op_type}: reads {name!r}, which nothing has written"
-            raise ModelFormatError(reason, node=reader.name or None)
-        return self.names.get(name, name)
+    def read(self, reader: NodeProto, names: Iterable[str]) -> tuple[str, ...]:
+        """The values that names stand for."""
+        found = tuple(names)
+        if self.closed:
+            for name in found:
+                if name and name not in self.names:
+                    reason = f"{reader.op_type}: reads {name!r}, which nothing has written"
+                    raise ModelFormatError(reason, node=reader.name or None)
+        return tuple(map(self.names.get, found, found)) if self.names else found
 
 
 def to_graph(model: ModelProto, folder: DataFolder, stored: Mapping[int, StoredBytes]) -> Graph:
@@ -124,21 +127,22 @@ class _Importer:
         if self._inlined > _MOST_INLINED:
             raise LimitError(f"more than {_MOST_INLINED} nodes in branches and functions")
         function = self._functions.get((proto.domain, proto.op_type))
-        inputs = tuple(scope.read(name, proto) for name in proto.input)
+        inputs = scope.read(proto, proto.input)
         attributes, graphs = read_attributes(proto, self._folder)
         if function is not None:
             self._call(proto, function, inputs, scope)
             return
-        version = self._check(proto, scope, attributes)
+        version = self._check(proto, scope)
         if graphs:
             self._branch(proto, graphs, inputs, scope)
             return
+        op = proto.op_type
         outputs = tuple(self._define(name, scope) for name in proto.output)
-        if proto.op_type == "Constant":
+        if op == "Constant":
             self._builder.add_constant(outputs[0], _constant(proto, attributes))
             return
-        name = self._name(proto.name or f"{proto.op_type}_{self._count}", scope)
-        node = Node(proto.op_type, inputs, outputs, attributes, name)
+        name = self._name(proto.name or f"{op}_{self._count}", scope)
+        node = Node(op, inputs, outputs, attributes, name)
         for part in convert(Step(self._builder, node, version, self._ranks)):
             self._require_known(part)
             self._builder.add_node(part)
@@ -150,24 +154,25 @@ class _Importer:
         self._node_names.add(name)
         return name
 
-    def _check(self, proto: NodeProto, scope: _Scope, attributes: Mapping[str, Attribute]) -> int:
+    def _check(self, proto: NodeProto, scope: _Scope) -> int:
         """Check a node against the schema of its opset, and return the opset's version."""
-        place = proto.name or None
-        if proto.domain == _RUNTIME:
-            if not _of_runtime(proto.op_type):
-                raise _unknown(f"{_RUNTIME}.{proto.op_type}", place)
+        place, domain, op = proto.name or None, proto.domain, proto.op_type
+        if domain == _RUNTIME:
+            if not _of_runtime(op):
+                raise _unknown(f"{_RUNTIME}.{op}", place)
             return NEWEST_OPSET
-        if proto.domain not in _STANDARD:
-            raise _unknown(f"{proto.domain}.{proto.op_type}", place)
+        if domain not in _STANDARD:
+            raise _unknown(f"{domain}.{op}", place)
         version = scope.opsets.get("")
         if version is None:
             raise ModelFormatError("the model imports no opset of ONNX's own operators", node=place)
-        schema = _schema(proto.op_type, version)
+        schema = find_schema(op, version)
         if schema is None:
-            raise _unknown(proto.op_type, place)
-        if proto.op_type != "Constant":
-            check_attributes(proto, schema, attributes)
-        _check_counts(proto, schema)
+            raise _unknown(op, place)
+        if op != "Constant":
+            check_attributes(proto, schema)
+        _check_count(proto, "inputs", len(proto.input), schema.inputs)
+        _check_count(proto, "results", len(proto.output), schema.results)
         return version
 
     def _require_known(self, node: Node) -> None:
@@ -215,7 +220,7 @@ class _Importer:
             raise ModelFormatError(reason, node=proto.name or None)
         for output, result in zip(proto.output, results, strict=False):
             if output:
-                value = inner.read(result, proto)
+                (value,) = inner.read(proto, (result,))
                 name = self._name(f"{proto.name or proto.op_type}/{output}", outer)
                 self._builder.add_node(Node("Identity", (value,), (self._define(output, outer),), {}, name))
 
@@ -251,21 +256,10 @@ def _opsets(imports: Iterable[OperatorSetIdProto], ir_version: int) -> dict[str,
     return found
 
 
-def _schema(op: str, version: int) -> OpSchema | None:
-    from onnx import defs
-
-    known = min(version, defs.onnx_opset_version())
-    return defs.get_schema(op, known, "") if defs.has(op, known, "") else None
-
-
-def _check_counts(proto: NodeProto, schema: OpSchema) -> None:
-    for what, count, least, greatest in (
-        ("inputs", len(proto.input), schema.min_input, schema.max_input),
-        ("results", len(proto.output), schema.min_output, schema.max_output),
-    ):
-        if not least <= count <= greatest:
-            reason = f"{proto.op_type}: has {count} {what}, which must be {least} to {greatest}"
-            raise ModelFormatError(reason, node=proto.name or None)
+def _check_count(proto: NodeProto, what: str, count: int, bounds: tuple[int, int]) -> None:
+    if not bounds[0] <= count <= bounds[1]:
+        reason = f"{proto.op_type}: has {count} {what}, which must be {bounds[0]} to {bounds[1]}"
+        raise ModelFormatError(reason, node=proto.name or None)
 
 
 def _of_runtime(op: str) -> bool:

@@ -74,9 +74,10 @@ def convert(step: Step) -> list[Node]:
         UnsupportedOpError: The node has a form that graphs do not hold.
     """
     node = _with_inputs(step)
-    idle = _IDLE.get(node.op, frozenset())
-    kept = {name: value for name, value in node.attributes.items() if name not in idle}
-    rewrite = _REWRITES.get(node.op)
+    idle, rewrite = _IDLE.get(node.op), _REWRITES.get(node.op)
+    if idle is None and rewrite is None:
+        return [node]
+    kept = {name: value for name, value in node.attributes.items() if not idle or name not in idle}
     plain = replace(step, node=replace(node, attributes=kept))
     return [plain.node] if rewrite is None else rewrite(plain, node.attributes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,12 @@ _FIELDS = {
     13: "uint64_data",
     16: "int32_data",
 }
+#: Up to this many elements are taken one by one.
+_FEW = 16
+#: Fields whose elements take as many bytes in a file as in memory.
+_FIXED = frozenset({"float_data", "double_data"})
+#: The type that holds all that a field may, where it is not that of the tensor.
+_WIDE: dict[str, np.dtype[Any]] = {"int32_data": np.dtype(np.int32), "uint64_data": np.dtype(np.uint64)}
 #: Types by number that graphs cannot hold, for messages.
 _OTHERS = {
     8: "string",
@@ -78,7 +85,7 @@ def to_array(tensor: TensorProto, folder: DataFolder, stored_data: StoredBytes |
     shape = tuple(tensor.dims)
     if min(shape, default=0) < 0 or len(shape) > _MOST_AXES:
         raise ModelFormatError(f"shape {_short(shape)} is not a shape", node=name or None)
-    stored = _stored_type(tensor.data_type, kind)
+    stored = _stored_type(tensor.data_type)
     if math.prod(shape) * max(kind.itemsize, stored.itemsize) > LARGEST_TENSOR:
         raise LimitError(f"shape {list(shape)} is beyond {LARGEST_TENSOR >> 30} GiB", node=name or None)
     if tensor.data_location == _EXTERNAL:
@@ -98,8 +105,9 @@ def _short(shape: tuple[int, ...]) -> str:
     return str(list(shape)) if len(shape) <= _MOST_AXES else f"of {len(shape)} axes"
 
 
-def _stored_type(number: int, kind: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype("<u2") if number in {_FLOAT16, _BFLOAT16} else kind.newbyteorder("<")
+@functools.cache
+def _stored_type(number: int) -> np.dtype[Any]:
+    return np.dtype("<u2") if number in {_FLOAT16, _BFLOAT16} else ELEMENT_TYPES[number].newbyteorder("<")
 
 
 def _require_size(name: str, shape: tuple[int, ...], stored: np.dtype[Any], size: int) -> None:
@@ -122,15 +130,33 @@ def _widened(values: Array, number: int, kind: np.dtype[Any]) -> Array:
 def _from_field(tensor: TensorProto, shape: tuple[int, ...], stored: np.dtype[Any]) -> Array:
     field = _FIELDS[tensor.data_type]
     items = getattr(tensor, field)
-    if len(items) != math.prod(shape):
-        reason = f"shape {list(shape)} needs {math.prod(shape)} elements of data, got {len(items)}"
+    count = len(items)
+    if count != math.prod(shape):
+        reason = f"shape {list(shape)} needs {math.prod(shape)} elements of data, got {count}"
         raise ModelFormatError(reason, node=tensor.name or None)
-    exact: dict[str, np.dtype[Any]] = {"int32_data": np.dtype(np.int32), "uint64_data": np.dtype(np.uint64)}
-    wide: Array = np.fromiter(items, exact.get(field, stored), len(items))
-    narrow: Array = wide.astype(stored)
-    if stored.kind in "iu" and not np.array_equal(narrow, wide):
+    if count > _FEW:
+        packed = _packed(tensor, field)
+        if field in _FIXED:
+            return np.frombuffer(packed, stored)
+        if len(packed) == count:  # each is a varint of one byte, which is the number itself
+            return np.frombuffer(packed, np.uint8).astype(stored)
+    wide: Array = np.fromiter(items, _WIDE.get(field, stored), count)
+    narrow: Array = wide.astype(stored, copy=False)
+    if stored.kind in "iu" and stored.itemsize < wide.itemsize and narrow.tolist() != wide.tolist():
         raise ModelFormatError(f"data is out of range for {stored.name}", node=tensor.name or None)
     return narrow
+
+
+def _packed(tensor: TensorProto, field: str) -> bytes:
+    """The elements of a field as files have them, all that a message holds behind its tag and length.
+
+    Thousands of numbers become an array at once, where each by itself would first become an object.
+    """
+    alone = type(tensor)()
+    getattr(alone, field).MergeFrom(getattr(tensor, field))
+    content: bytes = alone.SerializeToString()
+    first = next(index for index in range(1, len(content)) if content[index] < 0x80)
+    return content[first + 1 :]
 
 
 def _external(tensor: TensorProto, folder: DataFolder, size: int) -> bytes:

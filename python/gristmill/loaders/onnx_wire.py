@@ -21,8 +21,12 @@ from gristmill.graph import Array
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 #: Data from this size on stays in the file.
 _LARGE = 1 << 12
+#: The file is read in pieces of this size, beside that data.
+_BLOCK = 1 << 13
 _LONGEST_VARINT = 10
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _LENGTH = 0, 2
+#: Of fields of the other kinds, and of what follows the number of a varint.
+_FIXED_SIZES = {_VARINT: 0, 1: 8, 5: 4}
 
 
 @dataclass(frozen=True)
@@ -69,32 +73,39 @@ class _Splitter:
     def __init__(self, stream: BinaryIO) -> None:
         stream.seek(0)
         self._stream = stream
-        self._at = 0
+        self._block, self._start, self._next = b"", 0, 0
         self._initializers = 0
         self.found: dict[int, StoredBytes] = {}
 
     def without_data(self, end: int, path: Sequence[int]) -> bytes:
         """The message that goes on until ``end``, without the data at the end of a path of fields."""
         parts: list[bytes] = []
-        while self._at < end:
-            head = self._varint()
-            number, kind = head[1] >> 3, head[1] & 7
-            if kind != _LENGTH:
-                parts += head[0], self._scalar(kind)
+        while self._start + self._next < end:
+            self._fill(2 * _LONGEST_VARINT)
+            block, first = self._block, self._next
+            tag, behind_tag = _number(block, first)
+            number, kind = tag >> 3, tag & 7
+            if kind in _FIXED_SIZES:
+                self._next = behind_tag if kind != _VARINT else _number(block, behind_tag)[1]
+                parts += block[first : self._next], self._take(_FIXED_SIZES[kind])
                 continue
-            length, size = self._varint()
-            if size > end - self._at:
+            if kind != _LENGTH:
                 raise _OddError
+            size, self._next = _number(block, behind_tag)
+            if size > end - self._start - self._next:
+                raise _OddError
+            head = block[first : self._next]
             if number != path[0]:
                 content = self._take(size)
             elif len(path) == 1:
                 content = self._data(size)
             else:
                 followed = size >= _LARGE or number == _GRAPH
-                content = self.without_data(self._at + size, path[1:]) if followed else self._take(size)
+                inside = self._start + self._next + size
+                content = self.without_data(inside, path[1:]) if followed else self._take(size)
                 self._initializers += number == _INITIALIZER
-            parts += head[0], length if len(content) == size else _varint(len(content)), content
-        if self._at != end:
+            parts += head if len(content) == size else block[first:behind_tag] + _varint(len(content)), content
+        if self._start + self._next != end:
             raise _OddError
         return b"".join(parts)
 
@@ -103,34 +114,37 @@ class _Splitter:
         self.found.pop(self._initializers, None)
         if size < _LARGE:
             return self._take(size)
-        self.found[self._initializers] = StoredBytes(self._stream, self._at, size)
-        self._at = self._stream.seek(size, 1)
+        offset = self._start + self._next
+        self.found[self._initializers] = StoredBytes(self._stream, offset, size)
+        self._block, self._start, self._next = b"", self._stream.seek(offset + size), 0
         return b""
 
     def _take(self, size: int) -> bytes:
-        content = self._stream.read(size)
+        self._fill(size)
+        content = self._block[self._next : self._next + size]
         if len(content) != size:
             raise _OddError
-        self._at += size
+        self._next += size
         return content
 
-    def _scalar(self, kind: int) -> bytes:
-        if kind == _VARINT:
-            return self._varint()[0]
-        if kind not in {_FIXED64, _FIXED32}:
-            raise _OddError
-        return self._take(8 if kind == _FIXED64 else 4)
+    def _fill(self, size: int) -> None:
+        """Have this many bytes at hand, if there are as many."""
+        left = len(self._block) - self._next
+        if left < size:
+            self._block = self._block[self._next :] + self._stream.read(max(size - left, _BLOCK))
+            self._start, self._next = self._start + self._next, 0
 
-    def _varint(self) -> tuple[bytes, int]:
-        """A number as written, seven bits in a byte, the least first, and more if the eighth is set; and its value."""
-        written, value = b"", 0
-        for shift in range(0, 7 * _LONGEST_VARINT, 7):
-            byte = self._take(1)
-            written += byte
-            value |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
-                return written, value
-        raise _OddError
+
+def _number(block: bytes, at: int) -> tuple[int, int]:
+    """A number, seven bits in a byte, the least first, and more if the eighth is set; and where it ends."""
+    value = shift = 0
+    for byte in block[at : at + _LONGEST_VARINT]:
+        at += 1
+        if byte < 0x80:
+            return value | byte << shift, at
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    raise _OddError
 
 
 def _varint(value: int) -> bytes:

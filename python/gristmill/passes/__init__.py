@@ -1,4 +1,4 @@
-"""Passes: functions from graph to graph that keep what it computes and make it faster to run."""
+"""Passes: changes to a graph that keep what it computes and make it faster to run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from gristmill.graph import Graph, ValueInfo
 from gristmill.operators import Known
 from gristmill.passes.dynamic_layers import make_dynamic_layers
+from gristmill.passes.editor import edited
 from gristmill.passes.fold_affine import fold_affine
 from gristmill.passes.fold_constants import fold_but_quantized, fold_constants
 from gristmill.passes.fuse_epilogues import fuse_epilogues
@@ -41,9 +42,7 @@ _PASSES = (
 
 def simplify(graph: Graph) -> Graph:
     """Apply the passes that need no shapes."""
-    for apply in _PASSES:
-        graph = apply(graph)
-    return graph
+    return edited(graph, *_PASSES)
 
 
 def specialize(graph: Graph, inputs: Mapping[str, Known]) -> tuple[Graph, dict[str, Known]]:
@@ -53,7 +52,7 @@ def specialize(graph: Graph, inputs: Mapping[str, Known]) -> tuple[Graph, dict[s
     if folded is not graph:
         graph = simplify(folded)
         types = infer(graph, inputs)
-    graph = fuse_epilogues(graph, types)
+    graph = edited(graph, lambda editor: fuse_epilogues(editor, types))
     infos = [
         tuple(ValueInfo(info.name, types[info.name].dtype, types[info.name].shape) for info in side)
         for side in (graph.inputs, graph.outputs)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.graph import Array, Attribute, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.make_layers import geometry, is_plain
 from gristmill.passes.quantized_values import QuantizedWeights, layer_weights
@@ -20,15 +20,13 @@ from gristmill.passes.quantized_values import QuantizedWeights, layer_weights
 _WEIGHT_ZERO = np.uint8(128)
 
 
-def make_dynamic_layers(graph: Graph) -> Graph:
+def make_dynamic_layers(editor: Editor) -> None:
     """Sum the products of dynamically quantized inputs and int8 weights by ConvInteger and MatMulInteger."""
-    editor = Editor(graph)
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
         source = _source(editor, node.inputs[0])
         weights = layer_weights(editor, node)
         if source is not None and weights is not None and is_plain(node) and _sums_fit(weights.values):
             _replace(editor, node, source, weights)
-    return editor.graph()
 
 
 def _source(editor: Editor, name: str) -> tuple[str, ...] | None:

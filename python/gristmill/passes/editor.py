@@ -1,19 +1,27 @@
-"""Editing a graph: who writes a value, who reads it, and exchanging nodes without losing their order."""
+"""Editing a graph: who writes a value, who reads it, and exchanging nodes without losing their order.
+
+Passes take turns on one editor, which is made once: knowing all readers and writers costs more than most passes do.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 
 from gristmill.graph import Array, Attribute, Graph, Node
 
+#: Numbers in the order of a dictionary's words. Behind place p, and before all that stood there until now, is
+#: (*p, -count, index) with a count that grows.
+_Place: TypeAlias = tuple[int, ...]
+
 
 class Editor:
-    """A graph while a pass changes it.
+    """A graph while passes change it.
 
     Nodes that take the place of others stand where the last of those stood: all they read has then been written.
     """
@@ -22,26 +30,39 @@ class Editor:
         """Start with the nodes of ``graph``."""
         self._graph = graph
         self._constants = dict(graph.constants)
-        self._nodes: dict[float, Node] = {}
-        self._place: dict[int, float] = {}
+        self._nodes: dict[_Place, Node | None] = {}
+        self._order: list[_Place] | None = None
+        self._ops: Counter[str] = Counter()
+        self._place: dict[int, _Place] = {}
+        self._replacements = 0
         self._writer: dict[str, Node] = {}
         self._readers: dict[str, list[Node]] = defaultdict(list)
         self._outputs = {info.name for info in graph.outputs}
         self._taken = {info.name for info in graph.inputs} | set(graph.constants)
-        self._changed = False
+        self._changed = self._unswept = False
         for place, node in enumerate(graph.nodes):
-            self._enter(place, node)
+            self._enter((place,), node)
 
     def nodes(self, *ops: str) -> Iterator[Node]:
         """The nodes in order, as they are when their turn comes; of these operators if any are named."""
-        for place in sorted(self._nodes):
-            node = self._nodes.get(place)
+        if ops and not self.count(*ops):
+            return
+        for place in self._places():
+            node = self._nodes[place]
             if node is not None and (not ops or node.op in ops):
                 yield node
+
+    def count(self, *ops: str) -> int:
+        """How many nodes there are of these operators."""
+        return sum(self._ops[op] for op in ops)
 
     def constant(self, name: str) -> Array | None:
         """The constant of that name."""
         return self._constants.get(name)
+
+    def is_known(self, name: str) -> bool:
+        """Whether an input is a constant, or left out."""
+        return name in self._constants or not name
 
     def number(self, name: str) -> float | None:
         """The constant of that name, if it is a single number."""
@@ -97,12 +118,13 @@ class Editor:
         value = np.asarray(value).view()
         value.flags.writeable = False
         self._constants[name] = value
-        self._changed = True
+        self._changed = self._unswept = True
 
     def remove(self, node: Node) -> None:
         """Take a node out; who reads its outputs must get them otherwise."""
-        self._changed = True
-        del self._nodes[self._place.pop(id(node))]
+        self._changed = self._unswept = True
+        self._nodes[self._place.pop(id(node))] = None
+        self._ops[node.op] -= 1
         for name in filter(None, node.inputs):
             self._readers[name].remove(node)
         for name in filter(None, node.outputs):
@@ -114,8 +136,9 @@ class Editor:
         place = max(self._place[id(node)] for node in gone)
         for node in gone:
             self.remove(node)
+        self._replacements += 1
         for index, node in enumerate(nodes):
-            self._enter(place + index / len(nodes), node)
+            self._enter((*place, -self._replacements, index) if index else place, node)
 
     def bypass(self, node: Node, source: str) -> None:
         """Take out a node whose only result is the same as the value ``source``, if the graph's outputs allow it."""
@@ -133,25 +156,64 @@ class Editor:
         self.replace(writer, replace(writer, outputs=outputs))
         self._rename(readers, source, result)
 
+    def sweep(self) -> None:
+        """Take out the nodes and constants that no output depends on."""
+        if not self._unswept:
+            return
+        for place in reversed(self._places()):
+            node = self._nodes[place]
+            if node is not None and not any(self._readers[name] or name in self._outputs for name in node.outputs):
+                self.remove(node)
+        used = self._outputs.union(name for name, readers in self._readers.items() if readers)
+        self._constants = {name: value for name, value in self._constants.items() if name in used}
+        self._unswept = False
+
+    def become(self, other: Editor) -> None:
+        """Go on from the state of another editor."""
+        vars(self).update(vars(other))
+
     def graph(self) -> Graph:
         """The graph as it is now; the same object if nothing has changed."""
         if not self._changed:
             return self._graph
-        nodes = [self._nodes[place] for place in sorted(self._nodes)]
-        return self._graph.replace(nodes=nodes, constants=self._constants).without_dead()
+        self.sweep()
+        nodes = [node for place in self._places() if (node := self._nodes[place]) is not None]
+        return self._graph.replace(nodes=nodes, constants=dict(self._constants))
 
     def _rename(self, readers: list[Node], old: str, new: str) -> None:
         for reader in {id(node): node for node in readers}.values():
             self.replace(reader, replace(reader, inputs=tuple(new if name == old else name for name in reader.inputs)))
 
-    def _enter(self, place: float, node: Node) -> None:
+    def _places(self) -> list[_Place]:
+        """Where nodes stand, in order, and some places that are empty by now."""
+        if self._order is None:
+            self._order = sorted(self._nodes)
+        return self._order
+
+    def _enter(self, place: _Place, node: Node) -> None:
+        if place not in self._nodes:
+            self._order = None
         self._nodes[place] = node
+        self._ops[node.op] += 1
         self._place[id(node)] = place
         self._taken.update((node.name, *node.outputs))
         for name in filter(None, node.inputs):
             self._readers[name].append(node)
         for name in filter(None, node.outputs):
             self._writer[name] = node
+
+
+#: Changes what an editor holds into something that computes the same.
+Pass: TypeAlias = Callable[[Editor], None]
+
+
+def edited(graph: Graph, *passes: Pass) -> Graph:
+    """What passes, one after the other, make of a graph; the same object if they change nothing."""
+    editor = Editor(graph)
+    for apply in passes:
+        apply(editor)
+        editor.sweep()
+    return editor.graph()
 
 
 def make(op: str, inputs: tuple[str, ...], like: Node, attributes: Mapping[str, Attribute] | None = None) -> Node:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.graph import Array, Graph, Node
+from gristmill.graph import Array, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CONV, LAYERS, is_integer
 
@@ -24,17 +24,15 @@ class Affine:
     offset: npt.NDArray[np.float64]
 
 
-def fold_affine(graph: Graph) -> Graph:
+def fold_affine(editor: Editor) -> None:
     """Fold what is affine per channel into layers and transposed convolutions of float32.
 
     Behind a layer this is always possible. Before one a scale is, and an offset only where no padding hides it.
     """
-    editor = Editor(graph)
     for node in editor.nodes(*_OPS):
         _fold_behind(editor, node)
     for node in editor.nodes(*LAYERS):
         _fold_before(editor, node)
-    return editor.graph()
 
 
 def _fold_behind(editor: Editor, node: Node) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gristmill.errors import LimitError
-from gristmill.graph import Array, Graph, Node
+from gristmill.graph import Array, Node
 from gristmill.operators import OPERATORS
 from gristmill.passes.editor import Editor
 
@@ -11,15 +11,13 @@ from gristmill.passes.editor import Editor
 BUDGET = 1 << 30
 
 
-def fold_constants(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
+def fold_constants(editor: Editor, keep: frozenset[str] = frozenset()) -> None:
     """Replace nodes that read constants alone by their results, except the operators in ``keep``."""
-    editor = Editor(graph)
     budget = BUDGET
     for node in editor.nodes():
-        inputs = [editor.constant(name) if name else None for name in node.inputs]
-        known = all(value is not None or not name for name, value in zip(node.inputs, inputs, strict=True))
-        if not known or node.op in keep or node.op not in OPERATORS:
+        if node.op in keep or node.op not in OPERATORS or not all(map(editor.is_known, node.inputs)):
             continue
+        inputs = [editor.constant(name) for name in node.inputs]
         operator = OPERATORS[node.op]
         try:
             size = sum(kind.nbytes for kind in operator.infer(node, inputs))
@@ -29,12 +27,11 @@ def fold_constants(graph: Graph, keep: frozenset[str] = frozenset()) -> Graph:
         if growth <= budget:
             budget -= max(growth, 0)
             _fold(editor, node, operator.evaluate(node, inputs))
-    return editor.graph()
 
 
-def fold_but_quantized(graph: Graph) -> Graph:
+def fold_but_quantized(editor: Editor) -> None:
     """Fold constants, but leave weights as the bytes that they are stored in."""
-    return fold_constants(graph, frozenset({"DequantizeLinear"}))
+    fold_constants(editor, frozenset({"DequantizeLinear"}))
 
 
 def _fold(editor: Editor, node: Node, results: list[Array]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gristmill.dense import Activation
-from gristmill.graph import Attribute, Graph, Node
+from gristmill.graph import Attribute, Node
 from gristmill.operators import Known
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CLAMPS, LAYERS, activation_attributes, activation_of, is_integer
@@ -16,9 +16,8 @@ from gristmill.passes.layers import CLAMPS, LAYERS, activation_attributes, activ
 _ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Swish")
 
 
-def fuse_epilogues(graph: Graph, types: Mapping[str, Known]) -> Graph:
+def fuse_epilogues(editor: Editor, types: Mapping[str, Known]) -> None:
     """Fuse activations behind float32 layers, sums with a residual, and what clamps those."""
-    editor = Editor(graph)
     for node in editor.nodes(*_ACTIVATIONS, "Add", "QLinearAdd"):
         if node.op == "QLinearAdd":
             if types[node.inputs[0]].shape == types[node.inputs[3]].shape:
@@ -28,7 +27,6 @@ def fuse_epilogues(graph: Graph, types: Mapping[str, Known]) -> Graph:
                 _fuse_residual(editor, node)
         else:
             _fuse_activation(editor, node)
-    return editor.graph()
 
 
 def activation_from(editor: Editor, node: Node) -> Activation | None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from gristmill.graph import Graph, Node
+from gristmill.graph import Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CONV
 
 
-def fuse_pads(graph: Graph) -> Graph:
+def fuse_pads(editor: Editor) -> None:
     """Move constant padding with the zero point into convolutions."""
-    editor = Editor(graph)
     for layer in editor.nodes(CONV):
         pad = editor.own_writer(layer.inputs[0], "Pad")
         total = _sum_of_pads(editor, layer, pad) if pad is not None else None
         if pad is not None and total is not None:
             attributes = {**layer.attributes, "pads": total}
             editor.replace((pad, layer), make(CONV, (pad.inputs[0], *layer.inputs[1:]), layer, attributes))
-    return editor.graph()
 
 
 def _sum_of_pads(editor: Editor, layer: Node, pad: Node) -> tuple[int, ...] | None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.graph import Array, Attribute, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CONV, LINEAR
 
 _GEOMETRY = ("strides", "pads", "dilations", "group", "auto_pad")
 
 
-def make_layers(graph: Graph) -> Graph:
+def make_layers(editor: Editor) -> None:
     """Turn Conv, Gemm and MatMul of float32 with constant weights into layers."""
-    editor = Editor(graph)
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
         layer = _LAYERS[node.op](editor, node)
         if layer is not None:
             editor.replace(node, layer)
-    return editor.graph()
 
 
 def geometry(node: Node) -> dict[str, Attribute]:

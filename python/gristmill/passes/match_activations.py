@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 
-from gristmill.graph import Graph, Node
+from gristmill.graph import Node
 from gristmill.passes.editor import Editor, make
 
 
-def match_activations(graph: Graph) -> Graph:
+def match_activations(editor: Editor) -> None:
     """Find Swish, HardSigmoid, HardSwish and Gelu in their parts."""
-    editor = Editor(graph)
     for node in editor.nodes("Div", "Mul"):
         _match_hard_sigmoid(editor, node)
     for node in editor.nodes("Mul"):
         _match_gated(editor, node) or _match_gelu(editor, node)
-    return editor.graph()
 
 
 def _match_hard_sigmoid(editor: Editor, node: Node) -> None:

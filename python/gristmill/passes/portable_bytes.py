@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gristmill.graph import Graph, Node
+from gristmill.graph import Node
 from gristmill.passes.editor import Editor
 from gristmill.passes.quantized_values import source_of, target_of
 
@@ -20,16 +20,14 @@ _CLAMPS = ("Relu", "Clip")
 _LAYERS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool")
 
 
-def make_bytes_portable(graph: Graph) -> Graph:
+def make_bytes_portable(editor: Editor) -> None:
     """Quantize before clamps that no byte implies, and make signed bytes unsigned except at inputs and outputs."""
-    editor = Editor(graph)
     for node in editor.nodes(*_CLAMPS):
         _quantize_before(editor, node)
     for node in editor.nodes("QuantizeLinear"):
         _make_unsigned(editor, node)
     for node in editor.nodes("DequantizeLinear"):
         _enter_unsigned(editor, node)
-    return editor.graph()
 
 
 def _quantize_before(editor: Editor, clamp: Node) -> None:

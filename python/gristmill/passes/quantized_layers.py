@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gristmill.dense import Activation
-from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.graph import Array, Attribute, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.fuse_epilogues import activation_from
 from gristmill.passes.layers import CLAMPS, CONV, LINEAR, activation_attributes
@@ -25,14 +25,12 @@ from gristmill.passes.quantized_values import (
 )
 
 
-def make_quantized_layers(graph: Graph) -> Graph:
+def make_quantized_layers(editor: Editor) -> None:
     """Turn quantized Conv, Gemm, MatMul, QLinearConv, QLinearMatMul and QGemm with constant weights into layers."""
-    editor = Editor(graph)
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
         _fuse_surrounded(editor, node)
     for node in editor.nodes("QLinearConv", "QLinearMatMul", "QGemm"):
         _convert(editor, node)
-    return editor.graph()
 
 
 def _fuse_surrounded(editor: Editor, node: Node) -> None:

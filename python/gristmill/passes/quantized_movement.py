@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gristmill.graph import Array, Graph, Node
+from gristmill.graph import Array, Node
 from gristmill.operators import find
 from gristmill.operators.quantization import dequantize, quantize
 from gristmill.operators.registry import Known, TensorType, operator
@@ -51,9 +51,8 @@ def lookup(node: Node, x: Array) -> Array:
     return np.asarray(table[x.view(np.uint8)])
 
 
-def keep_bytes(graph: Graph) -> Graph:
+def keep_bytes(editor: Editor) -> None:
     """Apply all of the above."""
-    editor = Editor(graph)
     for node in editor.nodes(*_MOVES):
         _sink(editor, node)
     for node in editor.nodes(*_PAIRS, *_SINGLE, "Concat"):
@@ -65,7 +64,6 @@ def keep_bytes(graph: Graph) -> Graph:
             _single(editor, node)
     for node in editor.nodes("QuantizeLinear"):
         _function(editor, node)
-    return editor.graph()
 
 
 def _sink(editor: Editor, node: Node) -> None:

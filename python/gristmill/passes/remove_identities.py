@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from gristmill.graph import Graph, Node
+from gristmill.graph import Node
 from gristmill.passes.editor import Editor
 
 _OF_ONE = ("Concat", "Sum", "Max", "Min", "Mean")
 
 
-def remove_identities(graph: Graph) -> Graph:
+def remove_identities(editor: Editor) -> None:
     """Leave out Identity, and what amounts to them: sums of one term, transposes that keep the order, ..."""
-    editor = Editor(graph)
     for node in editor.nodes():
         if _hands_on(editor, node):
             editor.bypass(node, node.inputs[0])
-    return editor.graph()
 
 
 def _hands_on(editor: Editor, node: Node) -> bool:

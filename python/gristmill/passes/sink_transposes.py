@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.graph import Array, Attribute, Node
 from gristmill.passes.editor import Editor, with_attributes
 
 _Order = tuple[int, ...]
@@ -42,9 +42,18 @@ class _Sunk:
 _Sink = Callable[[Editor, Node, _Order], "_Sunk | None"]
 
 
-def sink_transposes(graph: Graph) -> Graph:
+def sink_transposes(editor: Editor) -> None:
     """Sink all transposes; the graph is left alone if there are more of them afterwards."""
-    editor = Editor(graph)
+    before = editor.count("Transpose")
+    if before:
+        trial = Editor(editor.graph())
+        _sink_all(trial)
+        trial.sweep()
+        if trial.count("Transpose") <= before:
+            editor.become(trial)
+
+
+def _sink_all(editor: Editor) -> None:
     for node in editor.nodes():
         if node.op == "Transpose":
             _merge(editor, node)
@@ -53,9 +62,6 @@ def sink_transposes(graph: Graph) -> Graph:
         orders = [order for name in node.inputs if (order := _order_of(editor, name)) is not None]
         if sink is not None and orders:
             _apply(editor, node, sink(editor, node, orders[0]))
-    sunk = editor.graph()
-    count = [sum(node.op == "Transpose" for node in either.nodes) for either in (graph, sunk)]
-    return sunk if count[1] <= count[0] else graph
 
 
 def _order_of(editor: Editor, name: str) -> _Order | None:

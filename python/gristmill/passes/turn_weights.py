@@ -10,13 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from gristmill.graph import Graph, Node
+from gristmill.graph import Node
 from gristmill.passes.editor import Editor, with_attributes
 
 
-def turn_weights(graph: Graph) -> Graph:
+def turn_weights(editor: Editor) -> None:
     """Exchange the axes of dequantized weights of Gemm and MatMul, unless what they multiply is quantized as well."""
-    editor = Editor(graph)
     for node in editor.nodes("Gemm", "MatMul"):
         stored = editor.writer(node.inputs[1], "DequantizeLinear")
         if stored is None or node.integer("transB", 0) or stored.integer("block_size", 0):
@@ -24,7 +23,6 @@ def turn_weights(graph: Graph) -> Graph:
         values = editor.constant(stored.inputs[0])
         if values is not None and values.ndim == 2 and editor.writer(node.inputs[0], "DequantizeLinear") is None:
             _turn(editor, node, stored)
-    return editor.graph()
 
 
 def _turn(editor: Editor, node: Node, stored: Node) -> None:
