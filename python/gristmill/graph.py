@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +103,9 @@ class Node:
             return None
         if not isinstance(value, tuple):
             raise self.error(f"attribute {name} must be a list of integers, got {value!r}")
-        whole = tuple(item for item in value if isinstance(item, int))
-        if len(whole) != len(value):
+        if not all(isinstance(item, int) for item in value):
             raise self.error(f"attribute {name} must be a list of integers, got {value!r}")
-        return whole
+        return cast("tuple[int, ...]", value)
 
     def error(self, reason: str) -> ModelFormatError:
         """An error that names this node."""
@@ -192,6 +191,8 @@ class Graph:
             ModelFormatError: If there is a cycle; it names a node on it.
         """
         writer = self.producers()
+        if self._is_in_order(writer):
+            return self
         done: set[int] = set()
         ordered: list[Node] = []
         for root in self.nodes:
@@ -215,6 +216,14 @@ class Graph:
                     open_nodes.add(id(needed))
                     pending.append((needed, iter(needed.inputs)))
         return self.replace(nodes=ordered)
+
+    def _is_in_order(self, writer: Mapping[str, Node]) -> bool:
+        left = set(writer)
+        for node in self.nodes:
+            if not left.isdisjoint(node.inputs):
+                return False
+            left.difference_update(node.outputs)
+        return True
 
     def without_dead(self) -> Graph:
         """Leave out the nodes and constants that no output depends on."""

@@ -7,6 +7,7 @@ storage, and so is a slice that happens to be contiguous.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ class Value:
         """The tensor of the plan, once places are chosen."""
         root, offset = self.storage.root()
         offset += self.offset
-        name = self.dtype.name
+        name = _name(self.dtype)
         if root.place == "constant":
             assert root.array is not None
             flat = root.array.reshape(-1).view(np.uint8)[offset : offset + self.nbytes]
@@ -146,6 +147,12 @@ class View:
         first = self.offset + sum(step for step in reach if step < 0)
         count = 1 + sum(map(abs, reach))
         return self.value.reshaped((count,), first).tensor().view(self.shape, self.strides, self.offset - first)
+
+
+@functools.cache
+def _name(dtype: np.dtype[Any]) -> str:
+    """A type's name, which numpy spells out each time."""
+    return dtype.name
 
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Array, Attribute, Dimension, Graph, GraphBuilder, Node, ValueInfo
 from gristmill.loaders.external_data import DataFolder
 from gristmill.loaders.onnx_attributes import check_attributes, read_attributes
-from gristmill.loaders.onnx_opsets import NEWEST_OPSET, OLDEST_OPSET, REWRITTEN, Step, convert
+from gristmill.loaders.onnx_opsets import NEWEST_OPSET, OLDEST_OPSET, REWRITTEN, convert
 from gristmill.loaders.onnx_schemas import find_schema
 from gristmill.loaders.onnx_tensors import element_type, to_array
 from gristmill.loaders.onnx_wire import StoredBytes
@@ -137,13 +137,13 @@ class _Importer:
             self._branch(proto, graphs, inputs, scope)
             return
         op = proto.op_type
-        outputs = tuple(self._define(name, scope) for name in proto.output)
+        outputs = tuple(self._define(name, scope) for name in proto.output) if scope.prefix else tuple(proto.output)
         if op == "Constant":
             self._builder.add_constant(outputs[0], _constant(proto, attributes))
             return
         name = self._name(proto.name or f"{op}_{self._count}", scope)
         node = Node(op, inputs, outputs, attributes, name)
-        for part in convert(Step(self._builder, node, version, self._ranks)):
+        for part in convert(self._builder, node, version, self._ranks):
             self._require_known(part)
             self._builder.add_node(part)
 

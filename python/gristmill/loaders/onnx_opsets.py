@@ -67,17 +67,18 @@ class Step:
         return self.builder.constants.get(self.node.input(index))
 
 
-def convert(step: Step) -> list[Node]:
-    """The nodes of opset 21 that do what this one does; the last write what it writes.
+def convert(builder: GraphBuilder, node: Node, opset: int, ranks: Mapping[str, int]) -> list[Node]:
+    """The nodes of opset 21 that do what this one does; the last write what it writes. The rest is as in a step.
 
     Raises:
         UnsupportedOpError: The node has a form that graphs do not hold.
     """
-    node = _with_inputs(step)
-    idle, rewrite = _IDLE.get(node.op), _REWRITES.get(node.op)
-    if idle is None and rewrite is None:
+    if node.op not in _CHANGED:
         return [node]
-    kept = {name: value for name, value in node.attributes.items() if not idle or name not in idle}
+    step = Step(builder, node, opset, ranks)
+    node = _with_inputs(step)
+    idle, rewrite = _IDLE.get(node.op, frozenset()), _REWRITES.get(node.op)
+    kept = {name: value for name, value in node.attributes.items() if name not in idle}
     plain = replace(step, node=replace(node, attributes=kept))
     return [plain.node] if rewrite is None else rewrite(plain, node.attributes)
 
@@ -196,6 +197,7 @@ _REWRITES: dict[str, Callable[[Step, Mapping[str, Attribute]], list[Node]]] = {
     "Softmax": _softmax,
     "Upsample": _upsample,
 }
+_CHANGED = frozenset({*_INPUTS_SINCE, *_IDLE, *_REWRITES})
 #: Operators of older opsets that become others.
 REWRITTEN = frozenset(_REWRITES)
 

@@ -17,6 +17,7 @@ from gristmill.passes.make_layers import geometry, is_plain
 from gristmill.passes.quantized_values import (
     Quantized,
     QuantizedWeights,
+    all_equal,
     centred_weights,
     channel_axis,
     layer_weights,
@@ -50,20 +51,22 @@ def _fuse_surrounded(editor: Editor, node: Node) -> None:
 
 def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> str | None:
     """The bias in steps of the sums, as the name of an int32 constant."""
-    step = (x.scale * weights.scales).astype(np.float64)
+    exact = x.scale * weights.scales
     node = editor.writer(name, "DequantizeLinear")
     values = editor.constant(name if node is None else node.inputs[0])
-    if values is None or values.size != len(step):
+    if values is None or values.size != len(exact):
         return None
+    step = exact.astype(np.float64)
     if node is None:
         real = values.astype(np.float64).reshape(-1)
     else:
         scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
         if scale is None or values.dtype != np.int32 or (zero is not None and zero.any()):
             return None
-        if (np.abs(scale.reshape(-1) - step) <= 1e-5 * np.abs(step)).all():
+        given = scale.reshape(-1)
+        if (given == exact).all() or (np.abs(given - step) <= 1e-5 * np.abs(step)).all():
             return editor.add_constant(f"{name}.steps", values.reshape(-1))
-        real = values.reshape(-1).astype(np.float64) * scale.reshape(-1)
+        real = values.reshape(-1).astype(np.float64) * given
     steps = np.rint(np.divide(real, step, out=np.zeros_like(real), where=step != 0))
     bounds = np.iinfo(np.int32)
     return editor.add_constant(f"{name}.steps", np.clip(steps, bounds.min, bounds.max).astype(np.int32))
@@ -105,7 +108,7 @@ def _attributes(
 
 def _shortest(scales: Array) -> Array:
     """One number instead of many equal ones."""
-    return scales[:1] if (scales == scales[0]).all() else scales
+    return scales[:1] if all_equal(scales) else scales
 
 
 def _convert(editor: Editor, node: Node) -> None:
@@ -120,7 +123,7 @@ def _convert(editor: Editor, node: Node) -> None:
     if not is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
         return
     axis = channel_axis(node)
-    weights = centred_weights(np.moveaxis(values, axis, 0), scale, zero)
+    weights = centred_weights(values if axis == 0 else values.T, scale, zero)
     bias = names[8] if node.op != "QLinearMatMul" else ""
     if weights is None or (bias and editor.constant(bias) is None):
         return

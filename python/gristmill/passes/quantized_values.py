@@ -11,6 +11,7 @@ from gristmill.graph import Array, Node
 from gristmill.passes.editor import Editor
 
 BYTES = frozenset(map(np.dtype, (np.uint8, np.int8)))
+_NO_ZEROS = np.zeros(1, np.int8)
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,23 @@ def layer_weights(editor: Editor, node: Node) -> QuantizedWeights | None:
         return None
     if scale.size > 1 and stored.integer("axis", 1) % values.ndim != axis:
         return None
-    return centred_weights(np.moveaxis(values, axis, 0), scale, zero)
+    return centred_weights(values if axis == 0 else values.T, scale, zero)
 
 
 def centred_weights(values: Array, scale: Array, zero: Array | None) -> QuantizedWeights | None:
     """Bytes with their zero moved to 0, if they then still are int8."""
-    zeros = np.zeros(1, np.int16) if zero is None else zero.reshape(-1).astype(np.int16)
-    if values.dtype not in BYTES or scale.dtype != np.float32 or (zeros != zeros[0]).any():
+    if values.dtype not in BYTES or scale.dtype != np.float32 or scale.size not in {1, len(values)} or not len(values):
         return None
-    moved = centred_bytes(values, int(zeros[0]))
+    zeros = _NO_ZEROS if zero is None else zero.reshape(-1)
+    moved = None if not all_equal(zeros) else centred_bytes(values, int(zeros[0]))
     if moved is None:
         return None
-    return QuantizedWeights(moved, np.ascontiguousarray(np.broadcast_to(scale.reshape(-1), len(values))))
+    return QuantizedWeights(moved, scale.reshape(-1) if scale.size == len(values) else np.full(len(values), scale))
+
+
+def all_equal(values: Array) -> bool:
+    """Whether a row of at least one element holds one number alone."""
+    return bool(values[0] == values[-1] and (values == values[0]).all())
 
 
 def centred_bytes(values: Array, zero: int) -> Array | None:
