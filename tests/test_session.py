@@ -270,3 +270,14 @@ def test_weights_are_packed_once_for_all_batches() -> None:
     for n in (1, 2, 3):
         session.run(None, random_feeds(small_graph(), n=n, h=4))
     assert len(session._packer._packed) == 2
+
+
+def test_what_sessions_do_not_need_is_not_imported() -> None:
+    program = (
+        "import sys, gristmill; from gristmill.loaders import load; "
+        "print(*(name for name in sys.modules if name.startswith('gristmill.')), *dir(gristmill))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"gristmill.session", "optimize", "load_weights"} <= set(found)
+    for part in ("optimizer", "evaluation", "sequential", "weights", "benchmark", "loaders.keras", "loaders.tflite"):
+        assert f"gristmill.{part}" not in found

@@ -19,33 +19,32 @@ from gristmill.errors import (
     ShapeError,
     UnsupportedOpError,
 )
-from gristmill.evaluation import Accuracy, Evaluation, evaluate
 from gristmill.kernels import get_isa, get_num_threads, set_isa, set_num_threads
 from gristmill.loaders import load
-from gristmill.loaders.torch_module import from_torch
 from gristmill.model import Model
-from gristmill.optimizer import (
-    ConstantSparsity,
-    OptimizedModel,
-    PolynomialDecay,
-    Sensitivity,
-    apply_masks,
-    optimize,
-    prune,
-    prune_weights,
-    quantize,
-    quantize_weights,
-    remove_dead_channels,
-    sensitivity,
-)
 from gristmill.report import Report
-from gristmill.sequential import Sequential
 from gristmill.session import InferenceSession
-from gristmill.weights import load_weights
 
 if TYPE_CHECKING:
     from gristmill.benchmark import Benchmark, bench
     from gristmill.comparison import Comparison, compare
+    from gristmill.evaluation import Accuracy, Evaluation, evaluate
+    from gristmill.loaders.torch_module import from_torch
+    from gristmill.optimizer import (
+        ConstantSparsity,
+        OptimizedModel,
+        PolynomialDecay,
+        apply_masks,
+        optimize,
+        prune,
+        prune_weights,
+        quantize,
+        quantize_weights,
+        remove_dead_channels,
+    )
+    from gristmill.optimizer.sensitivity import Sensitivity, sensitivity
+    from gristmill.sequential import Sequential
+    from gristmill.weights import load_weights
 
 __all__ = [
     "Accuracy",
@@ -92,19 +91,42 @@ __all__ = [
     "set_num_threads",
 ]
 
-_MEASURING = {
-    "Benchmark": "gristmill.benchmark",
-    "Comparison": "gristmill.comparison",
-    "bench": "gristmill.benchmark",
-    "compare": "gristmill.comparison",
+_LATER = {
+    "gristmill.benchmark": ("Benchmark", "bench"),
+    "gristmill.comparison": ("Comparison", "compare"),
+    "gristmill.evaluation": ("Accuracy", "Evaluation", "evaluate"),
+    "gristmill.loaders.torch_module": ("from_torch",),
+    "gristmill.optimizer": (
+        "ConstantSparsity",
+        "OptimizedModel",
+        "PolynomialDecay",
+        "Sensitivity",
+        "apply_masks",
+        "optimize",
+        "prune",
+        "prune_weights",
+        "quantize",
+        "quantize_weights",
+        "remove_dead_channels",
+        "sensitivity",
+    ),
+    "gristmill.sequential": ("Sequential",),
+    "gristmill.weights": ("load_weights",),
 }
+_MODULES = {name: module for module, names in _LATER.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Import what measures when it is first asked for: a session needs none of it."""
-    if name in _MEASURING:
-        return getattr(importlib.import_module(_MEASURING[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what a session does not need when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """All public names, whether they have been asked for or not."""
+    return sorted({*globals(), *__all__})
 
 
 apply_environment()

@@ -152,7 +152,7 @@ class View:
 @functools.cache
 def _name(dtype: np.dtype[Any]) -> str:
     """A type's name, which numpy spells out each time."""
-    return dtype.name
+    return str(dtype.name)
 
 
 def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:

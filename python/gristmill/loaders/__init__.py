@@ -1,4 +1,7 @@
-"""Models from files: one function, and a table of the formats that it knows."""
+"""Models from files: one function, and a table of the formats that it knows.
+
+What reads Keras and TFLite files is imported when there is one: starts with other models need none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-from gristmill import artefact
+from gristmill import artefact, signatures
 from gristmill.errors import GristmillError, ModelFormatError, UnsupportedOpError
 from gristmill.graph import Graph
-from gristmill.loaders import keras, onnx, tflite
+from gristmill.loaders import onnx
 from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
 from gristmill.operators import TensorType
@@ -48,12 +51,36 @@ def _report(source: Source) -> Report | None:
     return None if text is None else Report.from_json(text)
 
 
+def _is_keras(source: Source) -> bool:
+    """Whether it is a zip archive with Keras's weights in it, or says so by its name."""
+    zipped = source.head.startswith(signatures.ZIP)
+    return zipped and (source.suffix == ".keras" or b"model.weights.h5" in source.tail)
+
+
+def _read_h5(source: Source) -> Graph:
+    from gristmill.loaders import keras
+
+    return keras.read_h5(BytesIO(source.content), source.architecture)
+
+
+def _read_keras(source: Source) -> Graph:
+    from gristmill.loaders import keras
+
+    return keras.read_keras(BytesIO(source.content))
+
+
+def _read_tflite(source: Source) -> Graph:
+    from gristmill.loaders import tflite
+
+    return tflite.read_tflite(source.content)
+
+
 #: In the order in which they are asked; the surest come first.
 FORMATS: list[Format] = [
     Format("gristmill", lambda source: artefact.is_artefact(source.head), _unpack, _report),
-    Format("Keras HDF5", keras.is_h5, lambda source: keras.read_h5(BytesIO(source.content), source.architecture)),
-    Format("Keras", keras.is_keras, lambda source: keras.read_keras(BytesIO(source.content))),
-    Format("TFLite", tflite.is_tflite, lambda source: tflite.read_tflite(source.content)),
+    Format("Keras HDF5", lambda source: source.head.startswith(signatures.HDF5), _read_h5),
+    Format("Keras", _is_keras, _read_keras),
+    Format("TFLite", lambda source: source.head[4:8] == b"TFL3", _read_tflite),
     Format("ONNX", onnx.recognizes, onnx.load),
 ]
 

@@ -16,22 +16,10 @@ from gristmill.graph import Graph
 from gristmill.loaders.keras.keras1 import OrderedVariables, modernized
 from gristmill.loaders.keras.sources import NamedVariables, NumberedVariables
 from gristmill.loaders.keras.topology import translate
-from gristmill.loaders.source import Source
 from gristmill.weights.archive import Archive
-from gristmill.weights.hdf5 import SIGNATURE, Hdf5File
+from gristmill.weights.hdf5 import Hdf5File
 
-__all__ = ["is_h5", "is_keras", "read_h5", "read_keras"]
-
-
-def is_h5(source: Source) -> bool:
-    """Whether it is an HDF5 file."""
-    return source.head.startswith(SIGNATURE)
-
-
-def is_keras(source: Source) -> bool:
-    """Whether it is a zip archive with Keras's weights in it, or says so by its name."""
-    zipped = source.head.startswith(b"PK")
-    return zipped and (source.suffix == ".keras" or b"model.weights.h5" in source.tail)
+__all__ = ["read_h5", "read_keras"]
 
 
 def read_h5(stream: BinaryIO, architecture: str | None = None) -> Graph:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Dimension, Graph, ValueInfo
 from gristmill.loaders.channels_last import Builder, Shape, Value
-from gristmill.loaders.source import Source
 from gristmill.loaders.tflite.elementwise import ELEMENTWISE
 from gristmill.loaders.tflite.layers import LAYERS
 from gristmill.loaders.tflite.operation import Step, Translation
@@ -19,14 +18,9 @@ from gristmill.loaders.tflite.schema import Operation, Program, read_program
 from gristmill.operators import TensorType
 from gristmill.reference import infer
 
-__all__ = ["is_tflite", "read_tflite"]
+__all__ = ["read_tflite"]
 
 _OPERATIONS = {**LAYERS, **ELEMENTWISE}
-
-
-def is_tflite(source: Source) -> bool:
-    """Whether the file bears TFLite's mark."""
-    return source.head[4:8] == b"TFL3"
 
 
 def read_tflite(data: bytes) -> Graph:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gristmill import signatures
 from gristmill.errors import ModelFormatError
 from gristmill.weights.hdf5.content import UNDEFINED, Content, Cursor, damage
 from gristmill.weights.hdf5.datasets import Dataset, locate
@@ -20,11 +21,9 @@ from gristmill.weights.hdf5.headers import Kind, Messages, read_messages
 from gristmill.weights.hdf5.links import ELSEWHERE, group_members
 from gristmill.weights.hdf5.types import Attribute, read_attribute
 
-__all__ = ["SIGNATURE", "Hdf5File"]
+__all__ = ["Hdf5File"]
 
 Array: TypeAlias = npt.NDArray[Any]
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class Hdf5File:
@@ -114,7 +113,7 @@ class Hdf5File:
 
 
 def _root_address(superblock: Cursor) -> int:
-    superblock.expect(SIGNATURE)
+    superblock.expect(signatures.HDF5)
     version = superblock.integer(1)
     if version > 3:
         raise damage(f"its superblock has unknown version {version}")
