@@ -52,10 +52,12 @@ def random_activations(rng: np.random.Generator, shape: tuple[int, ...]) -> tupl
 
 
 def random_weights(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Small ones (which no pair saturates), all of [-127, 127], extremes alone, and some with -128."""
-    kind = rng.integers(5)
+    """Small ones (which no sum saturates), as trained ones are, all of [-127, 127], extremes alone, some with -128."""
+    kind = rng.integers(6)
     if kind == 0:
-        return rng.integers(-64, 65, shape).astype(np.int8)
+        return rng.integers(-32, 33, shape).astype(np.int8)
+    if kind == 5:
+        return np.clip(rng.normal(0, 40, shape), -127, 127).astype(np.int8)
     if kind == 1:
         return rng.choice([-127, 127], shape).astype(np.int8)
     if kind == 2:

@@ -68,7 +68,7 @@ class DenseWeightKernel final : public WeightKernel {
                        f32_ ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
                        static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output()),
                        positions,
-                       weights_.excess(tile.group, row)};
+                       weights_.couples(tile.group, row)};
     kernel().multiply(job);
     if (conv_.stage.has_passes())
       conv_.stage.finish({conv_.out, conv_.residual, offset, rows, tile.lanes, positions}, conv_.kernels);

@@ -25,17 +25,24 @@
 /// ragged.
 namespace gristmill {
 
-/// Weights of a broadcast operand beyond what is multiplied safely, for kernels of which pairs may not
-/// saturate.
+/// Row block of kernels that take couples, and what the weights of one sum add up to there.
+constexpr std::size_t kCoupledRows = 4;
+constexpr int kCoupleSum = 128;
+
+/// Weights of a broadcast operand for kernels that add the products of two groups of K, a *couple*, in 16
+/// bits before they widen them: fewer instructions, and exact with any u8 activations where no sum saturates.
 ///
-/// A pair (w0, w1) of one sign with |w0| + |w1| > 128 is cut to a sum of 128, and what was cut off is
-/// multiplied by a further pass over the few groups of K that hold any: the kernel's sum is exact and its
-/// speed almost that of weights which never saturate. Trained weights have such a pair in about one group of
-/// a hundred.
-struct DenseExcess {
-  const std::uint32_t* start;  ///< [row blocks + 1], from this call's first row block on
-  const std::uint32_t* group;  ///< [start[last]]: a group of four K
-  const void* weights;         ///< [start[last]][row_block][4]
+/// Such a sum is of four products, those of a pair (w0, w1) or (w2, w3) of one group and of the same pair of
+/// the other one. s16 holds it if the positive weights of the four add up to at most kCoupleSum, and the
+/// negative ones to at least -kCoupleSum. Each row block has an order of its own for its groups, in which
+/// most couples fit. Where a row's weights exceed that, they are cut, and what was cut off is multiplied by a
+/// further pass of *steps*, each of two single groups of each row's own. So the kernel's sum is exact, and
+/// fast while few rows exceed.
+struct DenseCouples {
+  const std::uint32_t* order;  ///< [row blocks][ceil(K/4)]: group of K of each packed group; two are a couple
+  const std::uint32_t* start;  ///< [row blocks + 1]: steps, from this call's first row block on
+  const std::uint32_t* excess_group;  ///< [start[last]][2][kCoupledRows]
+  const void* excess_weights;         ///< [start[last]][2][kCoupledRows][4], of which both fit one sum
 };
 
 /// One call multiplies whole row blocks by whole lane blocks, which `rows` and `lanes` need not fill:
@@ -49,7 +56,7 @@ struct DenseJob {
   const void* epilogue;     ///< EpilogueS8 or EpilogueF32; its arrays start at this call's first channel
   void* out;                ///< element (0, 0) of this call's output
   std::size_t out_stride;   ///< elements from one row of the output to the next
-  DenseExcess excess{};     ///< s8 with channels in rows only; null pointers where there is none
+  DenseCouples couples{};   ///< of no_saturation with channels in rows only
 };
 
 /// A kernel and the blocks of its operands.
@@ -70,8 +77,9 @@ struct DenseS8Variant {
 struct DenseKernels {
   /// Exact for every s8 weight in [-127, 127].
   DenseS8Variant general;
-  /// Faster, and exact only where every pair of weights (w[4g], w[4g+1]) and (w[4g+2], w[4g+3]) has opposite
-  /// signs or |w0| + |w1| <= 128. Equal to `general` where the level has no such kernel.
+  /// Faster, and exact only for weights that are coupled where channels are in rows, and where they are in
+  /// lanes for those of which every pair (w[4g], w[4g+1]) and (w[4g+2], w[4g+3]) has opposite signs or |w0| +
+  /// |w1| <= 128. Equal to `general` where the level has no such kernel.
   DenseS8Variant no_saturation;
   DenseKernel f32_channels_in_rows;
   DenseKernel f32_channels_in_lanes;

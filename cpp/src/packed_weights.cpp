@@ -45,37 +45,13 @@ float split(const WeightView<float>& weights, const std::vector<std::uint32_t>&,
 
 bool pair_fits(int a, int b) { return (a >= 0) != (b >= 0) || std::abs(a) + std::abs(b) <= 128; }
 
-/// The groups of four packed columns, counted for each block of `block` rows, in which some row has a pair
-/// that could exceed int16 with activations of 255.
-std::size_t saturating_groups(const WeightView<std::int8_t>& weights,
-                              const std::vector<std::uint32_t>& repeated, std::size_t block) {
+/// Whether no pair of packed columns could exceed int16 with activations of 255.
+bool all_pairs_fit(const WeightView<std::int8_t>& weights, const std::vector<std::uint32_t>& repeated) {
   const std::size_t k = weights.k + repeated.size();
-  std::vector<std::size_t> last_block(ceil_div(k, 4), weights.groups * weights.rows);
-  std::size_t count = 0;
-  for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
-    const std::size_t group_row = row % weights.rows, first = row - group_row % block;
-    for (std::size_t i = 0; i + 1 < k; i += 2) {
-      if (last_block[i / 4] == first) continue;
-      if (pair_fits(split(weights, repeated, row, i), split(weights, repeated, row, i + 1))) continue;
-      last_block[i / 4] = first;
-      ++count;
-    }
-  }
-  return count;
-}
-
-/// Of all groups of four columns of all row blocks, the share that may saturate before the faster kernel with
-/// its further pass loses to the general one.
-constexpr double kMostExcess = 0.1;
-
-bool takes_excess(const WeightView<std::int8_t>& weights, const std::vector<std::uint32_t>& repeated,
-                  const DenseS8Variant& variant, WeightSide side) {
-  const bool broadcast = side == WeightSide::broadcast;
-  const std::size_t block = broadcast ? variant.channels_in_rows.row_block : 1;
-  const std::size_t found = saturating_groups(weights, repeated, block);
-  const auto groups = static_cast<double>(weights.groups * ceil_div(weights.rows, block) *
-                                          ceil_div(weights.k + repeated.size(), 4));
-  return static_cast<double>(found) <= (broadcast ? kMostExcess * groups : 0.0);
+  for (std::size_t row = 0; row < weights.groups * weights.rows; ++row)
+    for (std::size_t i = 0; i + 1 < k; i += 2)
+      if (!pair_fits(split(weights, repeated, row, i), split(weights, repeated, row, i + 1))) return false;
+  return true;
 }
 
 }  // namespace
@@ -135,12 +111,11 @@ PackedWeights::PackedWeights(const WeightView<std::int8_t>& weights, WeightSide 
   general_ = &kernels.dense.general;
   const DenseS8Variant& faster = kernels.dense.no_saturation;
   const bool differs = faster.channels_in_rows.multiply != general_->channels_in_rows.multiply;
-  const bool cut = differs && takes_excess(weights, repeated_, faster, side);
-  variant_ = cut ? &faster : general_;
-  block_ = side == WeightSide::broadcast ? variant_->channels_in_rows.row_block
-                                         : variant_->channels_in_lanes.lane_block;
+  const bool broadcast = side == WeightSide::broadcast;
+  variant_ = differs && !broadcast && all_pairs_fit(weights, repeated_) ? &faster : general_;
+  block_ = broadcast ? general_->channels_in_rows.row_block : variant_->channels_in_lanes.lane_block;
   pack(weights);
-  if (cut && side == WeightSide::broadcast) cut_excess();
+  if (differs && broadcast) couple(faster);
 }
 
 PackedWeights::PackedWeights(const WeightView<float>& weights, WeightSide side, const KernelTable& kernels)
@@ -153,36 +128,20 @@ PackedWeights::PackedWeights(const WeightView<float>& weights, WeightSide side, 
 const char* PackedWeights::variant_name() const {
   if (is_f32()) return "f32";
   if (variant_ == general_) return "s8";
-  return excess_group_.empty() ? "s8, no pair saturates" : "s8, saturating pairs cut";
+  return coupled_.cut() ? "s8, saturating sums cut" : "s8, no sum saturates";
 }
 
-DenseExcess PackedWeights::excess(std::size_t group, std::size_t row) const {
-  if (excess_group_.empty()) return {};
-  const std::size_t block = group * ceil_div(rows_, block_) + row / block_;
-  return {excess_start_.data() + block, excess_group_.data(), excess_weights_.data()};
+DenseCouples PackedWeights::couples(std::size_t group, std::size_t row) const {
+  if (variant_ == general_) return {};
+  return coupled_.at(group * ceil_div(rows_, block_) + row / block_);
 }
 
-/// Of a pair (a, b) that could saturate, b becomes what 128 leaves beside a.
-void PackedWeights::cut_excess() {
+void PackedWeights::couple(const DenseS8Variant& faster) {
   const std::size_t blocks = groups_ * ceil_div(rows_, block_), depth = padded_k() / 4;
-  auto* weights = storage_.data<std::int8_t>();
-  excess_start_.assign(1, 0);
-  for (std::size_t block = 0; block < blocks; ++block) {
-    for (std::size_t group = 0; group < depth; ++group, weights += block_ * 4) {
-      std::vector<std::int8_t> rest(block_ * 4);
-      for (std::size_t i = 0; i < rest.size(); i += 2) {
-        const int a = weights[i], b = weights[i + 1];
-        if (pair_fits(a, b)) continue;
-        const int room = a < 0 ? -128 - a : 128 - a;
-        weights[i + 1] = static_cast<std::int8_t>(room);
-        rest[i + 1] = static_cast<std::int8_t>(b - room);
-      }
-      if (std::ranges::all_of(rest, [](std::int8_t w) { return w == 0; })) continue;
-      excess_group_.push_back(static_cast<std::uint32_t>(group));
-      excess_weights_.insert(excess_weights_.end(), rest.begin(), rest.end());
-    }
-    excess_start_.push_back(static_cast<std::uint32_t>(excess_group_.size()));
-  }
+  auto* packed = storage_.data<std::int8_t>();
+  if (!CoupledWeights::pay(packed, blocks, depth)) return;
+  coupled_ = CoupledWeights(packed, blocks, depth);
+  variant_ = &faster;
 }
 
 const std::byte* PackedWeights::at(std::size_t group, std::size_t row) const {

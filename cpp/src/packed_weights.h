@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "aligned_buffer.h"
+#include "coupled_weights.h"
 #include "gristmill/isa.h"
 #include "gristmill/sparse.h"
 #include "kernel_table.h"
@@ -21,8 +22,8 @@
 /// of the matrix is repeated at the end of k, zero but for the -1, and the activations repeat the matching
 /// row. Almost no network has one; those that do pay for the columns concerned.
 ///
-/// Where a level has a faster kernel for weights of which no pair saturates, weights of the broadcast side
-/// are brought into that form if few of their groups need it: see DenseExcess.
+/// Where a level has a faster kernel for weights of which no sum saturates, those of the broadcast side are
+/// brought into that form if it pays: see DenseCouples.
 ///
 /// Accumulators are int32. A row may have bias + 255 * sum|w| at most 2^31 - 1, which no choice of
 /// activations or zero points can then exceed; wider rows are refused when packed.
@@ -73,10 +74,7 @@ class PackedWeights {
   std::size_t padded_k() const { return is_f32() ? k() : (k() + 3) / 4 * 4; }
   std::size_t block() const { return block_; }  ///< channels in a block
   std::size_t element_size() const { return is_f32() ? sizeof(float) : 1; }
-  std::size_t bytes() const {
-    return storage_.bytes() + excess_weights_.size() +
-           (excess_start_.size() + excess_group_.size()) * sizeof(std::uint32_t);
-  }
+  std::size_t bytes() const { return storage_.bytes() + coupled_.bytes(); }
 
   /// The way of multiplying s8 weights that they were packed for.
   const DenseS8Variant& variant() const { return *variant_; }
@@ -85,8 +83,8 @@ class PackedWeights {
   /// The block that starts with this row of the group; `row` is a multiple of block().
   const std::byte* at(std::size_t group, std::size_t row) const;
 
-  /// What was cut off the row blocks from this one on.
-  DenseExcess excess(std::size_t group, std::size_t row) const;
+  /// The couples of the row blocks from that one on.
+  DenseCouples couples(std::size_t group, std::size_t row) const;
 
   /// Of the channels of all groups; empty for f32.
   const WeightSums& sums() const { return sums_; }
@@ -94,15 +92,14 @@ class PackedWeights {
  private:
   template <class T>
   void pack(const WeightView<T>& weights);
-  void cut_excess();
+  void couple(const DenseS8Variant& faster);
 
   std::size_t groups_, rows_, source_k_, block_ = 0;
   std::vector<std::uint32_t> repeated_;
   const DenseS8Variant* variant_ = nullptr;
   const DenseS8Variant* general_ = nullptr;
   AlignedBuffer storage_;
-  std::vector<std::uint32_t> excess_start_, excess_group_;
-  std::vector<std::int8_t> excess_weights_;
+  CoupledWeights coupled_;
   WeightSums sums_;
 };
 

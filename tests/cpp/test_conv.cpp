@@ -166,9 +166,9 @@ ISA_TEST(conv_int8_reads_and_writes_only_its_arrays) {
   }
 }
 
-/// Weights that are small but for a few pairs of one sign which 16 bits cannot hold, and activations that
-/// make those pairs count; 49 pixels end in a lane of their own.
-ISA_TEST(conv_cuts_pairs_that_would_saturate) {
+/// Weights that are small but for a few of one sign whose sums 16 bits cannot hold, and activations that make
+/// those count; 49 pixels end in a lane of their own.
+ISA_TEST(conv_cuts_sums_that_would_saturate) {
   Random random(23);
   for (const bool with_minus_128 : {false, true}) {
     for (const std::size_t channels : {std::size_t{11}, std::size_t{40}, std::size_t{131}}) {
@@ -189,7 +189,7 @@ ISA_TEST(conv_cuts_pairs_that_would_saturate) {
         v = static_cast<std::uint8_t>(random.integer(0, 2) == 0 ? random.integer(0, 255) : 255);
       const PackedConv packed(weights.data(), c.weight_shape, c.attributes, isa);
       if (isa == Isa::avx2 && channels > 11)
-        CHECK(std::string(packed.variant_name()) == "s8, saturating pairs cut");
+        CHECK(std::string(packed.variant_name()) == "s8, saturating sums cut");
       const ConvInput input{x.data(), c.type, c.batch, c.channels(), c.height, c.width, c.zero_point, 0};
       const OutputStage stage(Epilogue{}, c.weight_shape[0], false);
       std::vector<std::int32_t> out(c.batch * c.weight_shape[0] * 49);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "dense_kernels.h"
+#include "kernels/dense_s8_sums.h"
 #include "kernels/unroll.h"
 
 /// The dense int8 kernels of the x86 levels, as templates over the level's vectors.
@@ -19,10 +20,12 @@
 ///     kRowBlock                                rows of a block where channels are in rows; else it is 1
 ///     Blocks<axis>::kLaneVectors               lane blocks: kLaneVectors * kWidth lanes
 ///     kMostSingles                             channels in rows: lanes that may ride along
-///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums of a
-///     tile kExcess         whether jobs may bring an excess of weights kOffset         whether sums start at
-///     an offset that depends on the activations alone, and then lane_offsets, row_offset those of a lane
-///     block, or that of a row
+///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums
+///     kOffset         whether sums start at an offset that depends on the activations alone, and then
+///                     lane_offsets, row_offset: those of a lane block, or that of a row
+///     kCouples        channels in rows: whether weights are DenseCouples, and then
+///                     multiply_add_two: the products of two groups at once
+///                     gather_groups: a group of each row's own, `step` bytes apart, as load_rows has them
 ///
 /// Channels in rows: tiles of kRowBlock rows x one lane block. The lane block is packed activations and stays
 /// in the cache nearest to the core while the weights stream past it.
@@ -40,22 +43,6 @@ namespace gristmill {
 namespace {
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
-/// The operands of a tile and where its outputs go. Channels count from the tile's first.
-struct Tile {
-  const std::uint8_t* broadcast;
-  const std::uint8_t* lane;
-  std::size_t groups;           ///< ceil(K / 4)
-  const std::int32_t* offsets;  ///< of the tile's lanes or rows, null without
-  const EpilogueS8& epilogue;
-  std::size_t channel;
-  void* out;
-  std::size_t index, out_stride;  ///< in elements of `out`
-  std::size_t rows, lanes;        ///< valid
-  const std::uint8_t* single;     ///< the lanes that ride along, from lane `lanes` on; null without
-  const std::int32_t* single_offsets;
-  DenseExcess excess;  ///< of the tile's row block
-};
 
 template <class Level, ChannelAxis axis>
 class DenseS8 {
@@ -163,15 +150,15 @@ class DenseS8 {
             smaller(lanes, job_.lanes - lane),
             nullptr,
             nullptr,
-            axis == ChannelAxis::rows && job_.excess.start != nullptr ? excess_of(row / kRowBlock)
-                                                                      : DenseExcess{}};
+            Level::kCouples && axis == ChannelAxis::rows ? couples_of(row / kRowBlock) : DenseCouples{}};
   }
 
-  /// The excess of one row block, its arrays from that block's first entry on but `start`.
-  DenseExcess excess_of(std::size_t block) const {
-    const std::uint32_t first = job_.excess.start[block];
-    const auto* weights = static_cast<const std::uint8_t*>(job_.excess.weights);
-    return {job_.excess.start + block, job_.excess.group + first, weights + first * kRowBlock * 4};
+  /// The couples of one row block, its arrays from that block's first entry on but `start`.
+  DenseCouples couples_of(std::size_t block) const {
+    const DenseCouples& all = job_.couples;
+    const std::size_t first = std::size_t{2} * kRowBlock * all.start[block];
+    return {all.order + block * groups_, all.start + block, all.excess_group + first,
+            static_cast<const std::uint8_t*>(all.excess_weights) + first * 4};
   }
 
   /// The tile of R rows and V vectors, or the least that holds the valid outputs.
@@ -210,7 +197,10 @@ class DenseS8 {
     start<R, V>(tile, sum);
     Vector single[S + 1];
     unroll<S>([&](auto s) GRISTMILL_INLINE { single[s] = Level::load_all(tile.single_offsets + s); });
-    accumulate<R, V, S>(tile, sum, single);
+    if constexpr (axis == ChannelAxis::rows)
+      add_rows<Level, R, V, S>(tile, sum, single);
+    else
+      add_lanes<Level, R, V>(tile, sum);
     store<R, V>(tile, sum);
     if constexpr (S > 0) {
       Vector columns[S];
@@ -253,59 +243,6 @@ class DenseS8 {
     using Channels::Channels;
     [[gnu::always_inline]] Vector bias(int) const { return Level::zero(); }
   };
-
-  template <int R, int V, int S>
-  [[gnu::always_inline]] static void accumulate(const Tile& tile, Vector (&sum)[R][V],
-                                                Vector (&single)[S + 1]) {
-    using Activation = typename Level::Activation;
-    const std::uint8_t* broadcast = tile.broadcast;
-    const std::uint8_t* lane = tile.lane;
-    const std::uint8_t* single_lane = tile.single;
-    const std::size_t lane_step = tile.groups * kLaneBlock * 4;
-    const auto load = [&](int v) GRISTMILL_INLINE {
-      return Level::load_bytes(lane + v / kBlockVectors * lane_step + v % kBlockVectors * kWidth * 4);
-    };
-    if constexpr (axis == ChannelAxis::rows) {
-      const auto step = [&]() GRISTMILL_INLINE {
-        Activation x[V];
-        unroll<V>([&](auto v) GRISTMILL_INLINE { x[v] = Activation(load(v)); });
-        unroll<R>([&](auto r) GRISTMILL_INLINE {
-          const auto weights = Level::broadcast_group(broadcast + r * 4);
-          unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x[v].multiply_add(weights, sum[r][v]); });
-        });
-        if constexpr (S > 0) {
-          const auto rows = Level::load_rows(broadcast);
-          unroll<S>([&](auto s) GRISTMILL_INLINE {
-            const Activation last(Level::broadcast_group(single_lane + 4 * s));
-            single[s] = last.multiply_add(rows, single[s]);
-          });
-          single_lane += kLaneBlock * 4;
-        }
-      };
-      for (std::size_t g = tile.groups; g > 0; --g, broadcast += kRowBlock * 4, lane += kLaneBlock * 4)
-        step();
-      if constexpr (Level::kExcess) {
-        if (tile.excess.start == nullptr) return;
-        broadcast = static_cast<const std::uint8_t*>(tile.excess.weights);
-        const std::size_t count = tile.excess.start[1] - tile.excess.start[0];
-        for (std::size_t i = 0; i < count; ++i, broadcast += kRowBlock * 4) {
-          lane = tile.lane + tile.excess.group[i] * kLaneBlock * 4;
-          if constexpr (S > 0) single_lane = tile.single + tile.excess.group[i] * kLaneBlock * 4;
-          step();
-        }
-      }
-    } else {
-      const std::size_t row_step = tile.groups * 4;
-      for (std::size_t g = tile.groups; g > 0; --g, broadcast += 4, lane += kLaneBlock * 4) {
-        typename Level::Bytes weights[V];
-        unroll<V>([&](auto v) GRISTMILL_INLINE { weights[v] = load(v); });
-        unroll<R>([&](auto r) GRISTMILL_INLINE {
-          const Activation x(Level::broadcast_group(broadcast + r * row_step));
-          unroll<V>([&](auto v) GRISTMILL_INLINE { sum[r][v] = x.multiply_add(weights[v], sum[r][v]); });
-        });
-      }
-    }
-  }
 
   /// Works on copies, which stores of bytes cannot change.
   template <int R, int V>

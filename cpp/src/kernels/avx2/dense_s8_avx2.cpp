@@ -51,11 +51,24 @@ struct Avx2 {
   }
 };
 
-/// u8 activations, weights no pair of which can saturate.
+/// u8 activations, weights no sum of which can saturate.
 struct UnsaturatedAvx2 : Avx2 {
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
-  static constexpr bool kExcess = true;
+  static constexpr bool kCouples = true;
+
+  static __m256i multiply_add_two(const __m256i (&x)[2], const __m256i (&weights)[2], __m256i sum) {
+    return add_pairs(sum, _mm256_add_epi16(_mm256_maddubs_epi16(x[0], weights[0]),
+                                           _mm256_maddubs_epi16(x[1], weights[1])));
+  }
+  static __m256i gather_groups(const std::uint8_t* from, const std::uint32_t* group, std::size_t step) {
+    const auto at = [&](int row) {
+      std::int32_t bytes;
+      __builtin_memcpy(&bytes, from + group[row] * step, 4);
+      return bytes;
+    };
+    return _mm256_zextsi128_si256(_mm_setr_epi32(at(0), at(1), at(2), at(3)));
+  }
 
   struct Activation {
     __m256i bytes;
@@ -78,7 +91,7 @@ struct UnsaturatedAvx2 : Avx2 {
 struct ExactAvx2 : Avx2 {
   static constexpr std::uint8_t kFlip = 0x80;
   static constexpr bool kOffset = true;
-  static constexpr bool kExcess = false;
+  static constexpr bool kCouples = false;
 
   struct Activation {
     __m256i magnitude, negative;

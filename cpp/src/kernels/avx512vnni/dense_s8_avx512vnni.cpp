@@ -27,7 +27,7 @@ struct Avx512Vnni {
   static constexpr int kTileRows = 6, kTileSums = 24;
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
-  static constexpr bool kExcess = false;
+  static constexpr bool kCouples = false;
 
   static __m512i zero() { return _mm512_setzero_si512(); }
   static __m512i load_bytes(const std::uint8_t* from) { return _mm512_loadu_si512(from); }

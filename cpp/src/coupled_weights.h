@@ -1,0 +1,79 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "dense_kernels.h"
+
+/// Brings packed weights into the form of DenseCouples: finds the couples, and cuts off what exceeds them.
+///
+/// Any two groups of K of a row block may be a couple, so a group takes the best of the next few that are
+/// left. Of normally distributed weights whose greatest is 127, a quarter of all couples of neighbours would
+/// exceed in each row; chosen ones do in a tenth of it where K is some hundreds, in more where few groups are
+/// there to choose from.
+namespace gristmill {
+
+/// Couples one row block of weights, [groups][kCoupledRows][4], at a time.
+class Coupler {
+ public:
+  struct Entry {
+    std::uint32_t group;
+    std::array<std::int8_t, 4> weights;
+  };
+
+  explicit Coupler(std::size_t groups);
+
+  /// Results are valid until the next call.
+  void couple(const std::int8_t* block);
+
+  const std::vector<std::uint32_t>& order() const { return order_; }
+  const std::vector<std::int8_t>& weights() const { return weights_; }  ///< in that order, less the excess
+  const std::vector<Entry>& excess(std::size_t row) const { return excess_[row]; }
+  /// Of the further pass over the excess.
+  std::size_t steps() const;
+
+ private:
+  /// The sums of the positive weights of each pair, and of the magnitudes of the negative ones, in words of
+  /// 16 bits.
+  using PairSums = std::array<std::uint64_t, kCoupledRows>;
+
+  void find_order();
+  void cut(std::size_t couple, std::size_t row);
+  void add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]);
+
+  std::vector<PairSums> sums_;
+  std::vector<std::uint32_t> order_;
+  std::vector<std::uint8_t> exceeding_;  // sets of rows
+  std::vector<std::int8_t> weights_;
+  std::vector<Entry> excess_[kCoupledRows];
+};
+
+/// What couples of a layer add to its packed weights.
+class CoupledWeights {
+ public:
+  /// Whether kernels are faster with them than the general one is: judged by some of the row blocks.
+  static bool pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups);
+
+  CoupledWeights() = default;
+  /// Changes `packed`, [blocks][groups][kCoupledRows][4].
+  CoupledWeights(std::int8_t* packed, std::size_t blocks, std::size_t groups);
+
+  bool cut() const { return !excess_group_.empty(); }
+  std::size_t bytes() const {
+    return excess_weights_.size() +
+           (order_.size() + start_.size() + excess_group_.size()) * sizeof(std::uint32_t);
+  }
+  /// From that row block on.
+  DenseCouples at(std::size_t block) const;
+
+ private:
+  void add_steps(const Coupler& coupler);
+
+  std::size_t groups_ = 0;
+  std::vector<std::uint32_t> order_, start_, excess_group_;
+  std::vector<std::int8_t> excess_weights_;
+};
+
+}  // namespace gristmill
