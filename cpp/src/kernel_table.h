@@ -5,6 +5,7 @@
 #include "depthwise_kernels.h"
 #include "elementwise_kernels.h"
 #include "panel_kernels.h"
+#include "pool_kernels.h"
 #include "quantize_kernels.h"
 #include "sparse_kernels.h"
 #include "transpose_kernels.h"
@@ -29,6 +30,7 @@ struct KernelTable {
   PanelKernels panel;
   DenseKernels dense;
   DepthwiseKernels depthwise;
+  PoolKernels pool;
   SparseKernels sparse;
   ElementwiseKernels elementwise;
   TransposeKernels transpose;

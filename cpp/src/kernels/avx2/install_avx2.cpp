@@ -9,6 +9,7 @@ void install_dense_avx2(DenseKernels& slots);
 void install_dense_f32_avx2(DenseKernels& slots);
 void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
+void install_pool_avx2(PoolKernels& slots);
 void install_sparse_avx2(SparseKernels& slots);
 void install_transpose_avx2(TransposeKernels& slots);
 void install_window_avx2(WindowKernels& slots);
@@ -21,6 +22,7 @@ void install_avx2(KernelTable& table) {
   install_dense_f32_avx2(table.dense);
   install_depthwise_avx2(table.depthwise);
   install_elementwise_avx2(table.elementwise);
+  install_pool_avx2(table.pool);
   install_sparse_avx2(table.sparse);
   install_transpose_avx2(table.transpose);
   install_window_avx2(table.window);

@@ -8,6 +8,7 @@ void install_panel_neon(PanelKernels& slots);
 void install_dense_neon(DenseKernels& slots);
 void install_depthwise_neon(DepthwiseKernels& slots);
 void install_elementwise_neon(ElementwiseKernels& slots);
+void install_pool_neon(PoolKernels& slots);
 void install_sparse_neon(SparseKernels& slots);
 void install_window_neon(WindowKernels& slots);
 
@@ -18,6 +19,7 @@ void install_neon(KernelTable& table) {
   install_dense_neon(table.dense);
   install_depthwise_neon(table.depthwise);
   install_elementwise_neon(table.elementwise);
+  install_pool_neon(table.pool);
   install_sparse_neon(table.sparse);
   install_window_neon(table.window);
 }

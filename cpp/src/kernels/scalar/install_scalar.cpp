@@ -9,6 +9,7 @@ void install_dense_scalar(DenseKernels& slots);
 void install_dense_f32_scalar(DenseKernels& slots);
 void install_depthwise_scalar(DepthwiseKernels& slots);
 void install_elementwise_scalar(ElementwiseKernels& slots);
+void install_pool_scalar(PoolKernels& slots);
 void install_sparse_scalar(SparseKernels& slots);
 void install_transpose_scalar(TransposeKernels& slots);
 void install_window_scalar(WindowKernels& slots);
@@ -21,6 +22,7 @@ void install_scalar(KernelTable& table) {
   install_dense_f32_scalar(table.dense);
   install_depthwise_scalar(table.depthwise);
   install_elementwise_scalar(table.elementwise);
+  install_pool_scalar(table.pool);
   install_sparse_scalar(table.sparse);
   install_transpose_scalar(table.transpose);
   install_window_scalar(table.window);
