@@ -43,6 +43,19 @@ def test_convolutions_equal_dense_ones(isa: str, seed: int, keep: float, threads
         np.testing.assert_array_equal(y, expected, err_msg=repr(packed))
 
 
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 23])
+def test_every_byte_is_found_at_every_place(columns: int) -> None:
+    dense = np.zeros((256 * columns, columns), np.int8)
+    rows = np.arange(len(dense))
+    dense[rows, rows % columns] = (rows // columns).astype(np.uint8).view(np.int8)
+    dense[:, columns // 2] |= 1
+    found = kernels.CsrMatrix.from_dense(dense)
+    row, column = np.nonzero(dense)
+    np.testing.assert_array_equal(found.indices, column)
+    np.testing.assert_array_equal(found.data, dense[row, column])
+    np.testing.assert_array_equal(np.diff(found.indptr), np.count_nonzero(dense, axis=1))
+
+
 @pytest.mark.parametrize("keep", [0.03, 0.3, 1.0])
 @pytest.mark.parametrize(
     ("channels", "outputs", "size", "kernel", "stride", "padding", "groups"),

@@ -1,6 +1,7 @@
 #include "gristmill/packed_sparse.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -42,36 +43,63 @@ using Weight = Nonzero<std::int8_t>;
 /// Orders s8 weights so that every pair (2i, 2i + 1) is safe, filling up with zeros where no partner is left.
 /// Weights of opposite sign are always safe together; the heaviest of the more frequent sign are used up that
 /// way, and what remains is paired light with heavy.
-std::vector<Weight> in_safe_pairs(const std::vector<Weight>& weights) {
-  std::vector<Weight> many, few, result;
-  for (const Weight& w : weights) (w.weight > 0 ? many : few).push_back(w);
-  if (many.size() < few.size()) many.swap(few);
-  std::ranges::stable_sort(
-      many, [](const Weight& a, const Weight& b) { return std::abs(a.weight) > std::abs(b.weight); });
-  for (std::size_t i = 0; i < few.size(); ++i) result.insert(result.end(), {many[i], few[i]});
-  std::size_t heavy = few.size(), light = many.size();
-  while (heavy < light) {
-    result.push_back(many[heavy]);
-    const bool paired = heavy + 1 < light && is_safe_pair(many[heavy].weight, many[light - 1].weight);
-    result.push_back(paired ? many[--light] : Weight{many[heavy].column, 0});
-    ++heavy;
-  }
-  return result;
-}
-
-void append_quads(std::vector<Weight> weights, const SparseFormat& format, std::vector<SparseQuad>& quads) {
-  if (weights.empty()) return;
-  if (format.safe_pairs) weights = in_safe_pairs(weights);
-  while (weights.size() % 4 != 0) weights.push_back({weights.back().column, 0});
-  for (std::size_t i = 0; i < weights.size(); i += 4) {
-    SparseQuad quad;
-    for (std::size_t j = 0; j < 4; ++j) {
-      quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block / kOffsetUnit);
-      quad.weight[j] = weights[i + j].weight;
+class SafePairs {
+ public:
+  void order(std::vector<Weight>& weights) {
+    few_.clear();
+    many_.clear();
+    for (const Weight& w : weights) (w.weight > 0 ? many_ : few_).push_back(w);
+    if (many_.size() < few_.size()) many_.swap(few_);
+    sort_many();
+    weights.clear();
+    for (std::size_t i = 0; i < few_.size(); ++i) {
+      weights.push_back(many_[i]);
+      weights.push_back(few_[i]);
     }
-    quads.push_back(quad);
+    std::size_t heavy = few_.size(), light = many_.size();
+    while (heavy < light) {
+      const Weight first = many_[heavy];
+      const bool paired = heavy + 1 < light && is_safe_pair(first.weight, many_[light - 1].weight);
+      weights.push_back(first);
+      weights.push_back(paired ? many_[--light] : Weight{first.column, 0});
+      ++heavy;
+    }
   }
-}
+
+ private:
+  /// By falling magnitude, equal ones as they come.
+  void sort_many() {
+    std::array<std::uint32_t, 130> start{};  // of magnitude 128 - i
+    for (const Weight& w : many_) ++start[129 - static_cast<std::size_t>(std::abs(int{w.weight}))];
+    std::partial_sum(start.begin(), start.end(), start.begin());
+    sorted_.resize(many_.size());
+    for (const Weight& w : many_)
+      sorted_[start[128 - static_cast<std::size_t>(std::abs(int{w.weight}))]++] = w;
+    many_.swap(sorted_);
+  }
+
+  std::vector<Weight> many_, few_, sorted_;
+};
+
+class QuadAppender {
+ public:
+  void operator()(std::vector<Weight>& weights, const SparseFormat& format, std::vector<SparseQuad>& quads) {
+    if (weights.empty()) return;
+    if (format.safe_pairs) pairs_.order(weights);
+    while (weights.size() % 4 != 0) weights.push_back({weights.back().column, 0});
+    for (std::size_t i = 0; i < weights.size(); i += 4) {
+      SparseQuad quad;
+      for (std::size_t j = 0; j < 4; ++j) {
+        quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block / kOffsetUnit);
+        quad.weight[j] = weights[i + j].weight;
+      }
+      quads.push_back(quad);
+    }
+  }
+
+ private:
+  SafePairs pairs_;
+};
 
 /// Appends a group of four; with unsafe pairs it is split into two entries that sum to it.
 void append_block(const SparseBlock& block, const SparseFormat& format, std::vector<SparseBlock>& blocks) {
@@ -145,21 +173,23 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);
   sort_rows(order, row_band(packed.rows), [&](std::uint32_t row) { return weights.row_indices(row).size(); });
-  std::vector<Entry> entries;
-  std::vector<std::vector<Entry>> rows(packed.rows);
+  std::vector<Entry> entries, block_entries;
+  std::vector<std::size_t> start(packed.rows + 1);  // of each row's, within the block's
   std::vector<Nonzero<T>> nonzeros;
   for (std::size_t block = 0; block < packed.k_blocks; ++block) {
     const std::size_t begin = block * packed.k_block,
                       end = std::min(begin + packed.k_block, weights.columns());
+    block_entries.clear();
     for (std::size_t row = 0; row < packed.rows; ++row) {
       find_nonzeros(weights, row, begin, end, nonzeros);
-      rows[row].clear();
-      append(nonzeros, format, rows[row]);
+      append(nonzeros, format, block_entries);
+      start[row + 1] = block_entries.size();
     }
-    sort_rows(order, kRowChunk, [&](std::uint32_t row) { return rows[row].size(); });
+    sort_rows(order, kRowChunk, [&](std::uint32_t row) { return start[row + 1] - start[row]; });
     for (const std::uint32_t row : order) {
       packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
-      entries.insert(entries.end(), rows[row].begin(), rows[row].end());
+      const Entry* from = block_entries.data();
+      entries.insert(entries.end(), from + start[row], from + start[row + 1]);
     }
     packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
     packed.row_order.insert(packed.row_order.end(), order.begin(), order.end());
@@ -181,7 +211,7 @@ std::size_t PackedSparse::entries_before(std::size_t row) const noexcept {
 }
 
 PackedSparse pack_sparse_quads(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
-  return pack<std::int8_t, SparseQuad>(SparseKind::quads, weights, format, append_quads);
+  return pack<std::int8_t, SparseQuad>(SparseKind::quads, weights, format, QuadAppender{});
 }
 
 PackedSparse pack_sparse_blocks(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {

@@ -1,6 +1,8 @@
 #include "gristmill/sparse.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <limits>
 #include <string>
 
@@ -50,6 +52,40 @@ void validate_row(std::span<const std::int32_t> indices, std::size_t columns, st
   }
 }
 
+/// The top bit of each byte that is not 0.
+std::uint64_t nonzero_bytes(const std::int8_t* eight) {
+  constexpr std::uint64_t kLow =
+      0x7F7F7F7F7F7F7F7F;  // + 0x7F carries into the top bit unless all below are 0
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, eight, 8);
+  return (((bytes & kLow) + kLow) | bytes) & ~kLow;
+}
+
+template <class T>
+std::size_t count_nonzeros(std::span<const T> elements) {
+  std::size_t at = 0, count = 0;
+  if constexpr (sizeof(T) == 1) {
+    constexpr std::uint64_t kOnes = 0x0101010101010101;  // times which the top byte is the sum of all
+    for (; at + 8 <= elements.size(); at += 8)
+      count += (nonzero_bytes(elements.data() + at) >> 7) * kOnes >> 56;
+  }
+  const auto rest = elements.subspan(at);
+  return count + rest.size() - static_cast<std::size_t>(std::ranges::count(rest, T{0}));
+}
+
+/// Calls `found(column)` for the nonzero elements of a row, in order.
+template <class T, class Found>
+void visit_nonzeros(const T* row, std::size_t columns, const Found& found) {
+  std::size_t column = 0;
+  if constexpr (sizeof(T) == 1) {
+    for (; column + 8 <= columns; column += 8)
+      for (std::uint64_t left = nonzero_bytes(row + column); left != 0; left &= left - 1)
+        found(column + static_cast<std::size_t>(std::countr_zero(left)) / 8);
+  }
+  for (; column < columns; ++column)
+    if (row[column] != T{0}) found(column);
+}
+
 }  // namespace
 
 template <class T>
@@ -85,22 +121,19 @@ CsrMatrix<T> CsrMatrix<T>::from_dense(std::span<const T> dense, std::size_t rows
   matrix.columns_ = columns;
   matrix.indptr_.reserve(rows + 1);
   matrix.indptr_.push_back(0);
-  const auto nonzeros = rows * columns - static_cast<std::size_t>(std::ranges::count(dense, T{0}));
-  // Every element is written, and the next one over it if it was a zero: no branch that cannot be predicted.
-  matrix.indices_.resize(nonzeros + 1);
-  matrix.data_.resize(nonzeros + 1);
-  const T* next = dense.data();
-  std::size_t found = 0;
-  for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t column = 0; column < columns; ++column, ++next) {
-      matrix.indices_[found] = static_cast<std::int32_t>(column);
-      matrix.data_[found] = *next;
-      found += *next != T{0};
-    }
-    matrix.indptr_.push_back(static_cast<std::int64_t>(found));
-  }
+  const std::size_t nonzeros = count_nonzeros(dense);
   matrix.indices_.resize(nonzeros);
   matrix.data_.resize(nonzeros);
+  std::int32_t* index = matrix.indices_.data();
+  T* value = matrix.data_.data();
+  for (std::size_t row = 0; row < rows; ++row) {
+    const T* elements = dense.data() + row * columns;
+    visit_nonzeros(elements, columns, [&](std::size_t column) {
+      *index++ = static_cast<std::int32_t>(column);
+      *value++ = elements[column];
+    });
+    matrix.indptr_.push_back(index - matrix.indices_.data());
+  }
   return matrix;
 }
 

@@ -19,8 +19,12 @@ std::size_t work_before(const PackedSparse& packed, std::size_t row) {
 template <class T, class Pack>
 std::vector<PackedSparse> pack_groups(const CsrMatrix<T>& weights, std::size_t groups,
                                       const SparseFormat& format, const Pack& pack) {
-  const std::size_t rows = weights.rows() / groups;
   std::vector<PackedSparse> packed;
+  if (groups == 1) {
+    packed.push_back(pack(weights, format));
+    return packed;
+  }
+  const std::size_t rows = weights.rows() / groups;
   for (std::size_t g = 0; g < groups; ++g)
     packed.push_back(pack(weights.rows_between(g * rows, (g + 1) * rows), format));
   return packed;
