@@ -102,7 +102,7 @@ def pack_artefact(graph: Graph, report: str | None = None) -> list[bytes | memor
     return pack(metadata if report is None else {**metadata, "report": report}, tensors)
 
 
-def unpack_artefact(data: bytes) -> Graph:
+def unpack_artefact(data: bytes | memoryview) -> Graph:
     """Read a graph from a file's bytes.
 
     Example:
@@ -124,7 +124,7 @@ def unpack_artefact(data: bytes) -> Graph:
     return load_graph(document, constants, container.tensors)
 
 
-def stored_report(data: bytes) -> str | None:
+def stored_report(data: bytes | memoryview) -> str | None:
     """The text on how a graph was made, of bytes that :func:`unpack_artefact` has read."""
     return read_metadata(data).get("report")
 

@@ -59,7 +59,7 @@ class Container:
     tensors: Mapping[str, Array]
 
 
-def starts_like_container(head: bytes) -> bool:
+def starts_like_container(head: bytes | memoryview) -> bool:
     """Tell by the first 64 bytes whether a file means to be a container."""
     return head[8 : 8 + len(_START)] == _START
 
@@ -85,7 +85,7 @@ def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[byte
     return [bytes(head), *parts]
 
 
-def unpack(data: bytes) -> Container:
+def unpack(data: bytes | memoryview) -> Container:
     """Read a file's bytes.
 
     Raises:
@@ -104,17 +104,17 @@ def unpack(data: bytes) -> Container:
     return Container(metadata, _tensors(header, view[8 + length :]))
 
 
-def read_metadata(data: bytes) -> Mapping[str, str]:
+def read_metadata(data: bytes | memoryview) -> Mapping[str, str]:
     """The metadata of bytes that :func:`unpack` has read."""
     metadata: dict[str, str] = _header(data)[0]["__metadata__"]
     return metadata
 
 
-def _header(data: bytes) -> tuple[dict[str, Any], int]:
+def _header(data: bytes | memoryview) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:8], "little")
     if length > min(_MAX_HEADER, len(data) - 8):
         raise ModelFormatError(f"has a header of {length} bytes, more than fits")
-    return parse_json(data[8 : 8 + length]), length
+    return parse_json(bytes(data[8 : 8 + length])), length
 
 
 def parse_json(text: bytes | str) -> dict[str, Any]:

@@ -43,11 +43,11 @@ class Format:
 
 
 def _unpack(source: Source) -> Graph:
-    return artefact.unpack_artefact(source.content)
+    return artefact.unpack_artefact(source.buffer)
 
 
 def _report(source: Source) -> Report | None:
-    text = artefact.stored_report(source.content)
+    text = artefact.stored_report(source.buffer)
     return None if text is None else Report.from_json(text)
 
 

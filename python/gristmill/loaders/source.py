@@ -10,6 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
 from gristmill.errors import ArgumentError, ModelFormatError
 
 
@@ -65,6 +67,16 @@ class Source:
     def content(self) -> bytes:
         """All bytes; empty for an object."""
         return self._read(0, -1)
+
+    @cached_property
+    def buffer(self) -> bytes | memoryview:
+        """All bytes, for who keeps views of them: those of a file in an array, whose large pages are soon there."""
+        if self.stream is None or isinstance(self.stream, BytesIO):
+            return self.content
+        space = np.empty(self.stream.seek(0, os.SEEK_END), np.uint8)
+        self.stream.seek(0)
+        count = self.stream.readinto(space.data)  # type: ignore[attr-defined]
+        return memoryview(space[:count]).toreadonly()
 
     def _read(self, offset: int, size: int) -> bytes:
         if self.stream is None:
