@@ -76,7 +76,7 @@ class Source:
         space = np.empty(self.stream.seek(0, os.SEEK_END), np.uint8)
         self.stream.seek(0)
         count = self.stream.readinto(space.data)  # type: ignore[attr-defined]
-        return memoryview(space[:count]).toreadonly()
+        return space.data[:count].toreadonly()
 
     def _read(self, offset: int, size: int) -> bytes:
         if self.stream is None:
