@@ -101,7 +101,8 @@ struct GatherKernel {
   std::size_t lanes;    ///< output pixels of a vector
   std::size_t vectors;  ///< of a block
   std::size_t taps;     ///< of a pixel in an index vector
-  std::size_t most;     ///< elements of a plane up to which it is faster than staging
+  std::size_t most;     ///< output pixels up to which it is faster than staging where columns have no stride
+  std::size_t most_strided;  ///< and where they have one
   void (*run)(const DepthwiseGatherJob& job);
 };
 

@@ -255,7 +255,8 @@ std::unique_ptr<const DepthwisePlan> DepthwisePlan::make(const DepthwiseGeometry
                                                          const GatherKernel& kernel) {
   const std::size_t out = geometry.out_rows * geometry.out_columns, plane = geometry.height * geometry.width;
   if (kernel.run == nullptr || out == 0 || plane == 0) return nullptr;
-  if (plane > std::min<std::size_t>(kernel.most, std::numeric_limits<std::int32_t>::max())) return nullptr;
+  if (plane > std::size_t{std::numeric_limits<std::int32_t>::max()}) return nullptr;
+  if (out > (geometry.stride_w == 1 ? kernel.most : kernel.most_strided)) return nullptr;
   if (kernel.taps == 4) {
     if (auto plan = Builder(geometry, kernel, true).build()) return plan;
   }

@@ -1,6 +1,7 @@
 #include "staging.h"
 
 #include <algorithm>
+#include <array>
 
 #include "checked_size.h"
 #include "strided_copy.h"
@@ -11,6 +12,54 @@ namespace {
 /// The count of i >= 0 with i * step + offset < bound.
 std::size_t count_below(std::size_t bound, std::size_t offset, std::size_t step) {
   return bound <= offset ? 0 : ceil_div(bound - offset, step);
+}
+
+template <class T>
+using Span = PlaneLayout::Span<T>;
+
+/// Rows, `step` apart, of which `length` elements fit.
+template <class T>
+std::size_t fitting(Span<T> span, std::size_t length, std::size_t step) {
+  const auto room = static_cast<std::size_t>(span.end - span.plane);
+  return room < length ? 0 : (room - length) / step + 1;
+}
+
+/// Rows of a phase that the input has, and how they are staged.
+struct StagedRows {
+  std::size_t count, source_step, stride;
+  std::size_t columns, left, right;  ///< [left, right) come from the input
+};
+
+/// `step` is the stride, or 0 for any. As many rows as may be are copied in whole blocks.
+template <std::size_t step, class T, class Map>
+void stage_rows(const StagedRows rows, Span<const T> source, T fill, Span<T> staged, Map map) {
+  const std::size_t count = rows.right - rows.left, after = rows.columns - rows.right;
+  std::size_t r = 0;
+  if constexpr (step != 0) {
+    std::array<T, kCopyBlock> padding;
+    padding.fill(fill);
+    const std::size_t whole = std::min(fitting(source, round_up(count, kCopyBlock) * step, rows.source_step),
+                                       fitting(staged, rows.columns + kCopyBlock, rows.columns));
+    for (; r < std::min(whole, rows.count); ++r) {
+      fill_blocks(padding, staged.plane, rows.left);
+      copy_blocks<step>(source.plane, staged.plane + rows.left, count, map);
+      fill_blocks(padding, staged.plane + rows.right, after);
+      source.plane += rows.source_step;
+      staged.plane += rows.columns;
+    }
+  }
+  for (; r < rows.count; ++r) {
+    T* const middle = staged.plane + rows.left;
+    fill_run(fill, staged.plane, staged.end, rows.left);
+    if constexpr (step == 0) {
+      for (std::size_t i = 0; i < count; ++i) middle[i] = map(source.plane[i * rows.stride]);
+    } else {
+      copy_run<step>(source.plane, source.end, middle, staged.end, count, map);
+    }
+    fill_run(fill, middle + count, staged.end, after);
+    source.plane += rows.source_step;
+    staged.plane += rows.columns;
+  }
 }
 
 }  // namespace
@@ -82,22 +131,22 @@ template <std::size_t step, class T, class Map>
 void PlaneLayout::stage_phases(Span<const T> source, T fill, Span<T> staged, Map map) const {
   T* out = staged.plane;
   for (const Phase& phase : phases_) {
-    const std::size_t count = phase.right - phase.left;
-    for (std::size_t r = 0; r < phase_rows_; ++r, out += phase_columns_) {
-      const std::size_t row = r * stride_h_ + phase.row;
-      if (row < pad_top_ || row >= pad_top_ + height_ || count == 0) {
-        fill_run(fill, out, staged.end, phase_columns_);
-        continue;
-      }
-      const T* from = source.plane + (row - pad_top_) * width_ + phase.source;
-      fill_run(fill, out, staged.end, phase.left);
-      if constexpr (step == 0) {
-        for (std::size_t i = 0; i < count; ++i) out[phase.left + i] = map(from[i * stride_w_]);
-      } else {
-        copy_run<step>(from, source.end, out + phase.left, staged.end, count, map);
-      }
-      fill_run(fill, out + phase.right, staged.end, phase_columns_ - phase.right);
+    T* const end = out + phase_rows_ * phase_columns_;
+    const std::size_t bottom = std::min(count_below(height_ + pad_top_, phase.row, stride_h_), phase_rows_);
+    const std::size_t top =
+        phase.right == phase.left ? bottom : std::min(count_below(pad_top_, phase.row, stride_h_), bottom);
+    fill_run(fill, out, staged.end, top * phase_columns_);
+    out += top * phase_columns_;
+    if (top < bottom) {
+      const std::size_t row = top * stride_h_ + phase.row - pad_top_;
+      const T* from = source.plane + row * width_ + phase.source;
+      const StagedRows rows{bottom - top,   stride_h_ * width_, stride_w_,
+                            phase_columns_, phase.left,         phase.right};
+      stage_rows<step>(rows, Span<const T>{from, source.end}, fill, Span<T>{out, staged.end}, map);
+      out += rows.count * phase_columns_;
     }
+    fill_run(fill, out, staged.end, static_cast<std::size_t>(end - out));
+    out = end;
   }
 }
 

@@ -57,6 +57,21 @@ void copy_run(const T* source, const T* source_end, T* out, T* out_end, std::siz
   for (; i < count; ++i) out[i] = map(source[i * step]);
 }
 
+/// The same in whole blocks, all of which may be read and written.
+template <std::size_t step, class T, class Map>
+void copy_blocks(const T* source, T* out, std::size_t count, Map map) {
+  for (std::size_t i = 0; i < count; i += kCopyBlock) {
+    std::array<T, kCopyBlock> block = load_block<step>(source + i * step);
+    for (T& element : block) element = map(element);
+    std::memcpy(out + i, block.data(), sizeof block);
+  }
+}
+
+template <class T>
+void fill_blocks(const std::array<T, kCopyBlock>& block, T* out, std::size_t count) {
+  for (std::size_t i = 0; i < count; i += kCopyBlock) std::memcpy(out + i, block.data(), sizeof block);
+}
+
 /// even[i] = source[2 * i] for i < count and odd[i] = source[2 * i + 1] for i < odd_count, which is count or
 /// one less. Blocks may be written up to the ends of both.
 template <class T>

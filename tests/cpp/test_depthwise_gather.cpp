@@ -87,7 +87,7 @@ void pack(const std::vector<std::int8_t>& weights, std::size_t columns, std::siz
 
 /// Of use for planes that would be faster to stage too.
 GatherKernel any_size(GatherKernel kernel) {
-  kernel.most = std::numeric_limits<std::size_t>::max();
+  kernel.most = kernel.most_strided = std::numeric_limits<std::size_t>::max();
   return kernel;
 }
 
@@ -249,7 +249,8 @@ ISA_TEST(depthwise_plans_exist_for_networks) {
     for (std::size_t stride : {1, 2}) {
       for (std::size_t kernel : {3, 5}) {
         const DepthwiseGeometry geometry = square(size, kernel, stride, kernel / 2);
-        if (kernels.gather_s8.run != nullptr && size * size <= kernels.gather_s8.most)
+        const std::size_t most = stride == 1 ? kernels.gather_s8.most : kernels.gather_s8.most_strided;
+        if (kernels.gather_s8.run != nullptr && geometry.out_rows * geometry.out_columns <= most)
           CHECK(DepthwisePlan::make(geometry, kernels.gather_s8) != nullptr);
         if (kernels.gather_f32.run != nullptr)
           CHECK(DepthwisePlan::make(geometry, kernels.gather_f32) != nullptr);

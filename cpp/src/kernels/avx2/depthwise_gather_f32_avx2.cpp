@@ -29,7 +29,7 @@ struct WindowPair {
 }  // namespace
 
 void install_depthwise_gather_f32_avx2(DepthwiseKernels& slots) {
-  slots.gather_f32 = {F32x8::kWidth, 1, 1, SIZE_MAX, gather_f32<F32x8, WindowPair>};
+  slots.gather_f32 = {F32x8::kWidth, 1, 1, SIZE_MAX, SIZE_MAX, gather_f32<F32x8, WindowPair>};
 }
 
 }  // namespace gristmill

@@ -25,7 +25,7 @@ struct WindowPair {
 }  // namespace
 
 void install_depthwise_gather_f32_avx512vnni(DepthwiseKernels& slots) {
-  slots.gather_f32 = {F32x16::kWidth, 1, 1, SIZE_MAX, gather_f32<F32x16, WindowPair>};
+  slots.gather_f32 = {F32x16::kWidth, 1, 1, SIZE_MAX, SIZE_MAX, gather_f32<F32x16, WindowPair>};
 }
 
 }  // namespace gristmill

@@ -124,7 +124,7 @@ void gather_s8(const DepthwiseGatherJob& job) { job.shared ? convolve<true>(job)
 }  // namespace
 
 void install_depthwise_vbmi_avx512vnni(DepthwiseKernels& slots) {
-  slots.gather_s8 = {kLanes, kVectors, 4, SIZE_MAX, gather_s8};
+  slots.gather_s8 = {kLanes, kVectors, 4, SIZE_MAX, SIZE_MAX, gather_s8};
 }
 
 }  // namespace gristmill
