@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,27 @@ def window(node: Node, extents: Extents, kernel: Extents, *, ceil: bool = False)
     rank = len(extents)
     _checked(node, "kernel_shape", rank, kernel, 1)
     strides, dilations = positive(node, "strides", rank), positive(node, "dilations", rank)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     mode = node.text("auto_pad", "NOTSET")
+    pads = padding(node, rank) if mode == "NOTSET" else None
+    try:
+        return _window(extents, kernel, strides, dilations, mode, pads, ceil)
+    except ValueError as error:
+        raise node.error(str(error)) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _window(
+    extents: Extents,
+    kernel: Extents,
+    strides: Extents,
+    dilations: Extents,
+    mode: str,
+    pads: tuple[Extents, Extents] | None,
+    ceil: bool,
+) -> Window:
+    """The same for checked attributes: networks repeat few windows in many layers."""
+    rank = len(extents)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if mode in {"SAME_UPPER", "SAME_LOWER"}:
         wanted = [-(-extent // stride) for extent, stride in zip(extents, strides, strict=True)]
         total = [
@@ -65,15 +85,15 @@ def window(node: Node, extents: Extents, kernel: Extents, *, ceil: bool = False)
         begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
     elif mode == "VALID":
         begins = ends = (0,) * rank
-    elif mode == "NOTSET":
-        begins, ends = padding(node, rank)
+    elif pads is not None:
+        begins, ends = pads
     else:
-        raise node.error(f"auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {mode!r}")
+        raise ValueError(f"auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {mode!r}")
     output = []
     for extent, span, stride, begin, end in zip(extents, spans, strides, begins, ends, strict=True):
         room = extent + begin + end - span
         if room < 0:
-            raise node.error(f"a kernel spanning {span} does not fit an image of {extent} padded by {begin} and {end}")
+            raise ValueError(f"a kernel spanning {span} does not fit an image of {extent} padded by {begin} and {end}")
         steps = -(-room // stride) if ceil else room // stride
         if steps * stride >= extent + begin and ceil:
             steps -= 1
