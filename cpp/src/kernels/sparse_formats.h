@@ -195,12 +195,12 @@ struct Quads {
 };
 
 /// Runs a job by the format with no more vectors than its lanes fill.
-template <template <class, int> class Format, class Level, std::size_t width>
+template <template <class, int> class Format, class Level, std::size_t width, int most, int vectors = 1>
 void multiply_lanes(const SparseJob& job) {
-  if (job.lanes <= width) return SparseRows<Format<Level, 1>>::multiply(job);
-  if (job.lanes <= 2 * width) return SparseRows<Format<Level, 2>>::multiply(job);
-  if (job.lanes <= 3 * width) return SparseRows<Format<Level, 3>>::multiply(job);
-  SparseRows<Format<Level, 4>>::multiply(job);
+  if constexpr (vectors < most) {
+    if (job.lanes > vectors * width) return multiply_lanes<Format, Level, width, most, vectors + 1>(job);
+  }
+  SparseRows<Format<Level, vectors>>::multiply(job);
 }
 
 /// kWidth lanes to a vector, each with the four bytes of the block's group.
@@ -257,20 +257,21 @@ struct Blocks {
   };
 
   static void multiply(const SparseJob& job) {
-    multiply_lanes<gristmill::Blocks, Level, std::size_t{Level::kWidth}>(job);
+    multiply_lanes<gristmill::Blocks, Level, std::size_t{Level::kWidth}, 4>(job);
   }
 };
 
-/// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight.
-template <class Level, int vectors = 4>
+/// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight: of
+/// eight vectors, or two of each of four.
+template <class Level, int vectors = Level::kFloatVectors>
 struct Singles {
   using Simd = typename Level::Simd;
   using Vector = typename Simd::Vector;
   using Entry = SparseSingle;
   using Element = float;
-  static constexpr std::size_t kLaneBlock = 4 * Simd::kWidth;
+  static constexpr std::size_t kLaneBlock = Level::kFloatVectors * Simd::kWidth;
   static constexpr std::size_t kBlockRows = Level::kFloatRows;
-  static constexpr int kSets = 2;
+  static constexpr int kSets = vectors > 4 ? 1 : 2;
 
   struct Sum {
     Vector sum[vectors];
@@ -312,7 +313,7 @@ struct Singles {
   };
 
   static void multiply(const SparseJob& job) {
-    multiply_lanes<gristmill::Singles, Level, std::size_t{Simd::kWidth}>(job);
+    multiply_lanes<gristmill::Singles, Level, std::size_t{Simd::kWidth}, Level::kFloatVectors>(job);
   }
 };
 

@@ -137,6 +137,7 @@ struct Avx512 {
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
   static constexpr bool kHasHalf = true, kHasQuadLoop = true, kHasBlockWeights = true, kRowPairs = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
+  static constexpr int kFloatVectors = 4;
   static constexpr int kBlockSets = 2;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
