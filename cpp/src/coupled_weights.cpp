@@ -10,12 +10,12 @@ namespace {
 
 constexpr std::size_t kBlockBytes = kCoupledRows * 4;
 /// Groups among which the second of a couple is chosen: more find a better one more seldom than they cost.
-constexpr std::size_t kCandidates = 16;
+constexpr std::size_t kCandidates = 32;
 /// Half of what a sum may be, so that any two entries of a row go together.
 constexpr int kEntrySum = kCoupleSum / 2;
 
-/// A step of the pass over the excess takes as long as four groups of K save, measured on a Zen 3.
-constexpr std::size_t kGroupsPerStep = 4;
+/// A step of the pass over the excess takes as long as five groups of K save, measured on a Zen 3.
+constexpr std::size_t kGroupsPerStep = 5;
 /// Row blocks that are coupled to judge a layer by.
 constexpr std::size_t kSample = 8;
 

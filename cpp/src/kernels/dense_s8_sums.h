@@ -23,7 +23,15 @@ struct Tile {
   std::size_t rows, lanes;        ///< valid
   const std::uint8_t* single;     ///< the lanes that ride along, from lane `lanes` on; null without
   const std::int32_t* single_offsets;
-  DenseCouples couples;  ///< of the tile's row block
+  DenseCouples couples;   ///< from the tile's row block on
+  const void* row_bytes;  ///< the level's RowBytes, null where they do not apply
+};
+
+/// For levels of which two rows are stored as each of them is.
+struct NoRowBytes {
+  static constexpr bool kExists = false;
+  explicit NoRowBytes(const EpilogueS8&) {}
+  static bool applies_to_all(const EpilogueS8&) { return false; }
 };
 
 /// Channels in rows: R rows x V vectors of lanes, and S lanes that ride along.
@@ -91,9 +99,10 @@ struct RowSums {
 
   [[gnu::always_inline]] static void add_excess(Vector (&sum)[R][V], Vector (&single)[S + 1],
                                                 const Tile& tile) {
-    const auto* weights = static_cast<const std::uint8_t*>(tile.couples.excess_weights);
-    const std::uint32_t* group = tile.couples.excess_group;
-    std::size_t steps = tile.couples.start[1] - tile.couples.start[0];
+    const std::size_t first = tile.couples.start[0];
+    std::size_t steps = tile.couples.start[1] - first;
+    const std::uint32_t* group = tile.couples.excess_group + first * 2 * Level::kRowBlock;
+    const auto* weights = static_cast<const std::uint8_t*>(tile.couples.excess_weights) + first * 2 * kRows;
     for (; steps > 0; --steps, group += 2 * Level::kRowBlock, weights += 2 * kRows) {
       unroll<R>([&](auto r) GRISTMILL_INLINE {
         const std::uint8_t* lane[2] = {tile.lane + group[r] * kGroup,

@@ -23,6 +23,7 @@
 ///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums
 ///     kOffset         whether sums start at an offset that depends on the activations alone, and then
 ///                     lane_offsets, row_offset: those of a lane block, or that of a row
+///     RowBytes        channels in rows: stores two whole rows of bytes where it applies, if it exists
 ///     kCouples        channels in rows: whether weights are DenseCouples, and then
 ///                     multiply_add_two: the products of two groups at once
 ///                     gather_groups: a group of each row's own, `step` bytes apart, as load_rows has them
@@ -73,6 +74,9 @@ class DenseS8 {
     const std::size_t rest = job_.lanes % kWidth;
     const std::size_t singles = job_.lanes > kWidth && rest <= Level::kMostSingles ? rest : 0;
     const std::size_t end = job_.lanes - singles;
+    const auto& epilogue = *static_cast<const EpilogueS8*>(job_.epilogue);
+    const typename Level::RowBytes row_bytes(epilogue);
+    const bool row_bytes_applies = Level::RowBytes::applies_to_all(epilogue);
     for (std::size_t lane = 0; lane < end; lane += kLaneBlock) {
       std::int32_t offsets[kLaneBlock], single_offsets[kLaneBlock] = {};
       if constexpr (Level::kOffset) Level::lane_offsets(lane_at(lane), groups_, offsets);
@@ -82,15 +86,18 @@ class DenseS8 {
       if constexpr (Level::kOffset) {
         if (last) Level::lane_offsets(block, groups_, single_offsets);
       }
-      for (std::size_t row = 0; row < job_.rows; row += kRowBlock) {
-        Tile tile = at(row, lane, kRowBlock, smaller(kLaneBlock, end - lane), offsets);
-        if (last) {
-          tile.single = block + in_block * 4;
-          tile.single_offsets = single_offsets + in_block;
+      Tile tile = at(0, lane, kRowBlock, smaller(kLaneBlock, end - lane), offsets);
+      if (row_bytes_applies) tile.row_bytes = &row_bytes;
+      if (last) {
+        tile.single = block + in_block * 4;
+        tile.single_offsets = single_offsets + in_block;
+      }
+      for (std::size_t row = 0; row < job_.rows; row += kRowBlock, advance(tile)) {
+        tile.rows = smaller(kRowBlock, job_.rows - row);
+        if (last)
           run_with_singles<kBlockVectors, Level::kMostSingles>(tile, singles);
-        } else {
+        else
           run<kRowBlock, kBlockVectors>(tile);
-        }
       }
     }
   }
@@ -150,15 +157,19 @@ class DenseS8 {
             smaller(lanes, job_.lanes - lane),
             nullptr,
             nullptr,
-            Level::kCouples && axis == ChannelAxis::rows ? couples_of(row / kRowBlock) : DenseCouples{}};
+            job_.couples,
+            nullptr};
   }
 
-  /// The couples of one row block, its arrays from that block's first entry on but `start`.
-  DenseCouples couples_of(std::size_t block) const {
-    const DenseCouples& all = job_.couples;
-    const std::size_t first = std::size_t{2} * kRowBlock * all.start[block];
-    return {all.order + block * groups_, all.start + block, all.excess_group + first,
-            static_cast<const std::uint8_t*>(all.excess_weights) + first * 4};
+  /// Goes on to the row block after that of a tile with channels in rows.
+  void advance(Tile& tile) const {
+    tile.broadcast += groups_ * kRowBlock * 4;
+    tile.channel += kRowBlock;
+    tile.index += kRowBlock * tile.out_stride;
+    if constexpr (Level::kCouples) {
+      tile.couples.order += groups_;
+      ++tile.couples.start;
+    }
   }
 
   /// The tile of R rows and V vectors, or the least that holds the valid outputs.
@@ -247,6 +258,10 @@ class DenseS8 {
   /// Works on copies, which stores of bytes cannot change.
   template <int R, int V>
   [[gnu::always_inline]] static void store(const Tile& original, const Vector (&sum)[R][V]) {
+    if constexpr (axis == ChannelAxis::rows && R % 2 == 0 && V == kBlockVectors && Level::RowBytes::kExists) {
+      if (original.row_bytes != nullptr && original.rows == R && original.lanes == kLaneBlock)
+        return store_bytes<R, V>(original, sum);
+    }
     const Tile tile = original;
     const EpilogueS8 parameters = tile.epilogue;
     const typename Level::Epilogue epilogue(parameters);
@@ -263,6 +278,19 @@ class DenseS8 {
         if (r < tile.rows) store_row(r, channels);
       });
     }
+  }
+
+  /// Whole rows, two at a time.
+  template <int R, int V>
+  [[gnu::always_inline]] static void store_bytes(const Tile& tile, const Vector (&sum)[R][V]) {
+    const auto& row_bytes = *static_cast<const typename Level::RowBytes*>(tile.row_bytes);
+    const float* scale = tile.epilogue.scale + tile.channel;
+    const std::size_t stride = tile.out_stride;
+    auto* out = static_cast<std::uint8_t*>(tile.out) + tile.index;
+    unroll<R / 2>([&](auto i) GRISTMILL_INLINE {
+      constexpr int r = 2 * i.value;
+      row_bytes.store(sum[r], scale[r], sum[r + 1], scale[r + 1], out + r * stride, stride);
+    });
   }
 
   /// The columns of sums from lane tile.lanes on.

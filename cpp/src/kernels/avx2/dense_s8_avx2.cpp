@@ -16,6 +16,18 @@ __m256i add_pairs(__m256i sum, __m256i pairs) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+struct RowBytesAvx2 : UnpackedBytesAvx2 {
+  using UnpackedBytesAvx2::UnpackedBytesAvx2;
+  static constexpr bool kExists = true;
+
+  [[gnu::always_inline]] void store(const __m256i* a, float scale_a, const __m256i* b, float scale_b,
+                                    std::uint8_t* out, std::size_t stride) const {
+    const __m256i rows = two_rows(a, _mm256_set1_ps(scale_a), b, _mm256_set1_ps(scale_b));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(rows));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm256_extracti128_si256(rows, 1));
+  }
+};
+
 /// Four rows x 16 lanes: eight sums, two vectors of activations in two forms and a broadcast, of sixteen
 /// registers.
 struct Avx2 {
@@ -23,6 +35,7 @@ struct Avx2 {
   using Bytes = __m256i;
   using Epilogue = EpilogueAvx2;
   using OneChannel = OneChannelAvx2;
+  using RowBytes = RowBytesAvx2;
   template <int N>
   using ManyChannels = ManyChannelsAvx2<N>;
   static constexpr int kWidth = 8;

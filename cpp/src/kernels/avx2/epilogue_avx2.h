@@ -176,6 +176,11 @@ class UnpackedBytesAvx2 {
            epilogue.scale[0] > -1.0f;
   }
 
+  /// Whether scales of any channel may be given.
+  static bool applies_to_all(const EpilogueS8& epilogue) {
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.small_scales;
+  }
+
   [[gnu::always_inline]] explicit UnpackedBytesAvx2(const EpilogueS8& epilogue)
       : scale_(_mm256_set1_ps(epilogue.type == OutputType::s32 ? 0.0f : epilogue.scale[0])) {
     const int shift = epilogue.type == OutputType::s8 ? 128 : 0;
@@ -191,16 +196,28 @@ class UnpackedBytesAvx2 {
 
   /// The same with the scale of another channel, to which the class applies too.
   [[gnu::always_inline]] __m256i operator()(const __m256i* acc, __m256 scale) const {
-    const auto scaled = [&](int n) GRISTMILL_INLINE {
-      return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[n]), scale));
-    };
-    const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(scaled(0), scaled(1)), zero_point_);
-    const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(scaled(2), scaled(3)), zero_point_);
-    const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(low, high), low_);
-    return _mm256_xor_si256(_mm256_min_epu8(bytes, high_), flip_);
+    return narrow(scaled(acc, scale), scaled(acc + 2, scale));
+  }
+
+  /// The bytes of 16 accumulators of one channel and those of another, both in order.
+  [[gnu::always_inline]] __m256i two_rows(const __m256i* a, __m256 scale_a, const __m256i* b,
+                                          __m256 scale_b) const {
+    return _mm256_permutevar8x32_epi32(narrow(scaled(a, scale_a), scaled(b, scale_b)),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
 
  private:
+  [[gnu::always_inline]] static __m256i scaled(const __m256i* acc, __m256 scale) {
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[0]), scale)),
+                              _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[1]), scale)));
+  }
+
+  [[gnu::always_inline]] __m256i narrow(__m256i a, __m256i b) const {
+    const __m256i words[2] = {_mm256_adds_epi16(a, zero_point_), _mm256_adds_epi16(b, zero_point_)};
+    const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(words[0], words[1]), low_);
+    return _mm256_xor_si256(_mm256_min_epu8(bytes, high_), flip_);
+  }
+
   __m256 scale_;
   __m256i zero_point_, low_, high_, flip_;
 };

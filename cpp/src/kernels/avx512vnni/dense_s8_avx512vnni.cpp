@@ -17,6 +17,7 @@ struct Avx512Vnni {
   using Bytes = __m512i;
   using Epilogue = EpilogueAvx512;
   using OneChannel = OneChannelAvx512;
+  using RowBytes = NoRowBytes;
   template <int N>
   using ManyChannels = ManyChannelsAvx512<N>;
   static constexpr int kWidth = 16;
