@@ -43,6 +43,27 @@ float split(const WeightView<float>& weights, const std::vector<std::uint32_t>&,
   return weights.at(row, k);
 }
 
+/// Consecutive columns that lie side by side.
+template <class T>
+constexpr std::size_t kDepth = sizeof(T) == 1 ? 4 : 1;
+
+/// Packs whole groups of columns of a block's rows, a cache line of each row at a time; returns their
+/// columns.
+template <class T>
+std::size_t copy_block(const T* rows, std::size_t row_step, std::size_t columns, std::size_t block, T* to) {
+  constexpr std::size_t kLine = 64 / sizeof(T);
+  const std::size_t whole = columns / kDepth<T> * kDepth<T>;
+  for (std::size_t first = 0; first < whole; first += kLine) {
+    const std::size_t end = std::min(whole, first + kLine);
+    for (std::size_t row = 0; row < block; ++row) {
+      const T* from = rows + row * row_step;
+      for (std::size_t k = first; k < end; k += kDepth<T>)
+        std::memcpy(to + k * block + row * kDepth<T>, from + k, kDepth<T> * sizeof(T));
+    }
+  }
+  return whole;
+}
+
 bool pair_fits(int a, int b) { return (a >= 0) != (b >= 0) || std::abs(a) + std::abs(b) <= 128; }
 
 /// Whether no pair of packed columns could exceed int16 with activations of 255.
@@ -151,25 +172,21 @@ const std::byte* PackedWeights::at(std::size_t group, std::size_t row) const {
 
 template <class T>
 void PackedWeights::pack(const WeightView<T>& weights) {
-  const std::size_t blocks = ceil_div(rows_, block_);
-  const std::size_t bytes = checked_product({groups_, blocks, block_, padded_k(), sizeof(T)}, "weights");
-  storage_.reserve(bytes);
-  if (bytes != 0) std::memset(storage_.data(), 0, bytes);
-  constexpr std::size_t kDepth = sizeof(T) == 1 ? 4 : 1;  // consecutive columns side by side
-  T* packed = storage_.data<T>();
-  const bool whole_groups = weights.k_step == 1 && repeated_.empty();
+  const std::size_t blocks = ceil_div(rows_, block_), size = block_ * padded_k();
+  storage_.reserve(checked_product({groups_, blocks, size, sizeof(T)}, "weights"));
+  T* block = storage_.data<T>();
   for (std::size_t group = 0; group < groups_; ++group) {
-    for (std::size_t row = 0; row < rows_; ++row) {
-      T* first = packed + (group * blocks + row / block_) * block_ * padded_k() + row % block_ * kDepth;
-      const std::size_t source_row = group * rows_ + row, step = block_ * kDepth;
-      std::size_t k = 0;
-      if (whole_groups) {
-        const T* from = &weights.at(source_row, 0);
-        for (; k + kDepth <= source_k_; k += kDepth)
-          std::memcpy(first + k / kDepth * step, from + k, kDepth * sizeof(T));
-      }
-      for (; k < this->k(); ++k)
-        first[k / kDepth * step + k % kDepth] = split(weights, repeated_, source_row, k);
+    for (std::size_t row = 0; row < rows_; row += block_, block += size) {
+      const std::size_t first = group * rows_ + row, count = std::min(block_, rows_ - row);
+      // Columns that are split or repeated, and what fills up rows and columns, are not copied.
+      std::size_t done = 0;
+      if (count == block_ && weights.k_step == 1 && repeated_.empty())
+        done = copy_block(&weights.at(first, 0), weights.row_step, source_k_, block_, block);
+      std::fill(block + done * block_, block + size, T{0});
+      for (std::size_t r = 0; r < count; ++r)
+        for (std::size_t k = done; k < this->k(); ++k)
+          block[(k / kDepth<T> * block_ + r) * kDepth<T> + k % kDepth<T>] =
+              split(weights, repeated_, first + r, k);
     }
   }
 }
