@@ -188,6 +188,17 @@ def test_f32_residual_and_relu(isa: str) -> None:
     np.testing.assert_array_equal(y, np.maximum(kernels.linear(x, packed) + other, 0))
 
 
+def test_a_channel_that_could_overflow_is_told_from_its_neighbors(isa: str) -> None:
+    weights = np.full((2, 65_793), -128, np.int8)
+    weights[1] = 0
+    packed, x = kernels.PackedLinear(weights), np.zeros((1, 65_793), np.uint8)
+    bias = np.array([0, 2**31 - 1], np.int32)
+    y = kernels.linear(x, packed, epilogue=kernels.Epilogue(output="int32", bias=bias))
+    np.testing.assert_array_equal(y, bias[None])
+    with pytest.raises(gm.LimitError, match="bias: channel 0 could overflow"):
+        kernels.linear(x, packed, epilogue=kernels.Epilogue(output="int32", bias=bias[::-1].copy()))
+
+
 def test_extents_of_zero() -> None:
     packed = kernels.PackedLinear(np.zeros((3, 0), np.int8))
     np.testing.assert_array_equal(kernels.linear(np.zeros((2, 0), np.uint8), packed), np.zeros((2, 3), np.int32))

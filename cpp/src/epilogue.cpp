@@ -81,6 +81,10 @@ void require_quantization(const ScaleAndZeroPoint& q, DType type, const char* wh
                       std::to_string(least(type)) + " to " + std::to_string(greatest(type)));
 }
 
+std::uint32_t magnitude(std::int32_t value) {
+  return value < 0 ? 0u - static_cast<std::uint32_t>(value) : static_cast<std::uint32_t>(value);
+}
+
 struct Bounds {
   float low, high;
 };
@@ -140,6 +144,7 @@ OutputStage::OutputStage(const Epilogue& epilogue, std::size_t channels, bool f3
     bias_f32_ = one_each(epilogue.bias_f32, channels, false, "bias");
   } else {
     bias_ = one_each(epilogue.bias, channels, false, "bias");
+    for (std::int32_t b : bias_) greatest_bias_ = std::max(greatest_bias_, magnitude(b));
     if (output_ == DType::s32 && !epilogue.scale.empty()) refuse("scale", "int32 output has no scale");
     if (output_ != DType::s32) {
       if (epilogue.scale.empty() && channels != 0) refuse("scale", "needed unless the output is int32");
@@ -212,19 +217,20 @@ void OutputStage::fold_bias(const WeightSums& weights, std::int32_t kernel_zero_
                             std::span<std::int32_t> folded) const {
   // No magnitude exceeds (2^31 - 1) / 255, so that 32 bits hold the greatest accumulator there could be; what
   // int32 cannot hold has the top bit.
-  const auto greatest = [&](std::size_t c) {
-    const auto bias = static_cast<std::uint32_t>(bias_[c]);
-    return (bias_[c] < 0 ? 0u - bias : bias) + 255u * weights.magnitudes[c];
+  const auto is_too_great = [](std::uint32_t bias, std::uint32_t magnitudes) {
+    return (bias + 255u * magnitudes) >> 31 != 0;
   };
-  std::uint32_t bits = 0;
-  for (std::size_t c = 0; c < channels_; ++c) bits |= greatest(c);
-  for (std::size_t c = 0; c < channels_ && bits >> 31 != 0; ++c) {
-    if (greatest(c) >> 31 != 0)
+  for (std::size_t c = 0; c < channels_ && is_too_great(greatest_bias_, weights.greatest_magnitude); ++c) {
+    if (is_too_great(magnitude(bias_[c]), weights.magnitudes[c]))
       throw Error(ErrorKind::limit, "bias",
                   "channel " + std::to_string(c) + " could overflow int32: its bias is " +
                       std::to_string(bias_[c]) + " and its weights' magnitudes add up to " +
                       std::to_string(weights.magnitudes[c]) +
                       ", where |bias| + 255 * magnitudes may be 2^31 - 1");
+  }
+  if (kernel_zero_point == 0) {
+    std::copy_n(bias_.data(), channels_, folded.data());
+    return;
   }
   for (std::size_t c = 0; c < channels_; ++c) folded[c] = bias_[c] - kernel_zero_point * weights.sums[c];
 }

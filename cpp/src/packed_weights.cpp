@@ -86,6 +86,7 @@ void WeightSums::add_row(std::int64_t sum, std::int64_t magnitude) {
                     std::to_string(kMostMagnitude) + ": split the layer along its input channels");
   sums.push_back(static_cast<std::int32_t>(sum));
   magnitudes.push_back(static_cast<std::uint32_t>(magnitude));
+  greatest_magnitude = std::max(greatest_magnitude, magnitudes.back());
 }
 
 WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {

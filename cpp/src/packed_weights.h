@@ -44,6 +44,7 @@ struct WeightView {
 struct WeightSums {
   std::vector<std::int32_t> sums;
   std::vector<std::uint32_t> magnitudes;
+  std::uint32_t greatest_magnitude = 0;
   explicit WeightSums(const WeightView<std::int8_t>& weights);
   explicit WeightSums(const CsrMatrix<std::int8_t>& weights);
   WeightSums() = default;

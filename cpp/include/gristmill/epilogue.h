@@ -126,6 +126,7 @@ class OutputStage {
   DType output_;
   std::size_t channels_;
   std::vector<std::int32_t> bias_;
+  std::uint32_t greatest_bias_ = 0;  ///< magnitude
   std::vector<float> bias_f32_, scale_;
   bool small_scales_ = false;
   std::int32_t zero_point_;
