@@ -13,6 +13,9 @@ namespace {
 /// Inputs beyond are not copied: places in copies of them would not fit 32 bits.
 constexpr std::size_t kMostCopiedColumns = std::size_t{1} << 28;
 
+bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
+bool is_safe_pair(float, float) { return true; }
+
 /// What is left of a row's nonzeros, in ascending order of columns.
 template <class T>
 struct Remainder {
@@ -22,6 +25,18 @@ struct Remainder {
 
   std::size_t first_column() const {
     return next < columns.size() ? columns[next] : std::numeric_limits<std::size_t>::max();
+  }
+
+  /// Moves the first one before column `end` that makes a safe pair with `weight` to the front, if there is
+  /// one.
+  bool bring_partner(T weight, std::size_t end) {
+    for (std::size_t e = next; e < columns.size() && columns[e] < end; ++e) {
+      if (!is_safe_pair(weight, weights[e])) continue;
+      std::rotate(columns.begin() + next, columns.begin() + e, columns.begin() + e + 1);
+      std::rotate(weights.begin() + next, weights.begin() + e, weights.begin() + e + 1);
+      return true;
+    }
+    return false;
   }
 };
 
@@ -38,18 +53,16 @@ Remainder<T> nonzeros(const CsrMatrix<T>& weights, std::size_t row) {
   return result;
 }
 
-bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
-bool is_safe_pair(float, float) { return true; }
-
-/// Fills a row's places of one step with its next nonzeros in the window that begins at `base`.
+/// Fills a row's places of one step with its next nonzeros in the window that begins at `base`; beside each
+/// other go those that are safe together.
 template <class T>
 void fill_row(Remainder<T>& row, const WindowFormat& format, std::size_t base, std::uint8_t* index,
               T* weight) {
-  for (std::size_t i = 0; i < format.depth && row.first_column() < base + format.window; ++i) {
-    const T value = row.weights[row.next];
-    if (format.safe_pairs && i % 2 == 1 && !is_safe_pair(weight[i - 1], value)) continue;
-    index[i] = static_cast<std::uint8_t>(row.first_column() - base);
-    weight[i] = value;
+  const auto end = base + format.window;
+  for (std::size_t i = 0; i < format.depth && row.first_column() < end; ++i) {
+    if (format.safe_pairs && i % 2 == 1 && !row.bring_partner(weight[i - 1], end)) continue;
+    index[i] = static_cast<std::uint8_t>(row.first_column() - base + format.first_index);
+    weight[i] = row.weights[row.next];
     ++row.next;
   }
 }

@@ -45,7 +45,7 @@ std::vector<Shape> shapes(Random& random) {
   std::vector<Shape> all;
   for (int keep : {0, 1, 5, 20, 100})
     for (std::size_t columns : {1, 15, 16, 17, 64, 65, 127, 128, 129, 300})
-      all.push_back({static_cast<std::size_t>(random.integer(1, 40)), columns,
+      all.push_back({static_cast<std::size_t>(random.integer(1, 200)), columns,
                      static_cast<std::size_t>(random.integer(1, kMostInputs)), keep});
   return all;
 }
@@ -108,4 +108,11 @@ ISA_TEST(window_f32_multiplies_nonzeros_alone) {
                  std::to_string(shape.columns));
     }
   }
+}
+
+TEST(windows_bring_safe_partners_together) {
+  const WindowFormat format{1, 4, 32, 1, 1, 0, true, 4, nullptr};
+  const std::vector<std::int8_t> partners{127, 100, -5, 3}, alone{127, 100, 99, 98};
+  CHECK_EQ(pack_windows(CsrMatrix<std::int8_t>::from_dense(partners, 1, 4), format).base.size(), 1u);
+  CHECK_EQ(pack_windows(CsrMatrix<std::int8_t>::from_dense(alone, 1, 4), format).base.size(), 2u);
 }

@@ -4,24 +4,26 @@
 #include <cstdint>
 
 #include "epilogue_kernels.h"
-#include "window_kernels.h"
+#include "kernels/window_rows.h"
 
-/// The ends of window kernels over one vector of sums, for the x86 levels.
+/// The ends of window kernels, for the x86 levels.
 namespace gristmill {
 namespace {
 
-/// Level names Vector, add, Epilogue and ManyChannels.
+/// Level names Vector, Epilogue, ManyChannels and Sum, one or more vectors.
 template <class Level>
 class FinishWindowS8 {
  public:
   explicit FinishWindowS8(const WindowJob& job)
       : job_(job), channels_(*static_cast<const EpilogueS8*>(job.epilogue)), epilogue_(channels_) {}
 
-  [[gnu::always_inline]] void store(typename Level::Vector a, typename Level::Vector b, std::size_t row,
+  [[gnu::always_inline]] void store(const typename Level::Sum (&sum)[kFinished], std::size_t row,
                                     std::size_t count, std::size_t at) const {
-    const typename Level::Vector sum = Level::add(a, b);
-    epilogue_.template store<1>(&sum, typename Level::ManyChannels(channels_, row, count), job_.out, at,
-                                count);
+    constexpr int kVectors = kFinished * (sizeof(typename Level::Sum) / sizeof(typename Level::Vector));
+    typename Level::Vector vectors[kVectors];
+    __builtin_memcpy(vectors, sum, sizeof sum);
+    epilogue_.template store<kVectors>(vectors, typename Level::ManyChannels(channels_, row, count), job_.out,
+                                       at, count);
   }
 
  private:
@@ -37,12 +39,16 @@ class FinishWindowF32 {
   explicit FinishWindowF32(const WindowJob& job)
       : out_(static_cast<float*>(job.out)), epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)) {}
 
-  [[gnu::always_inline]] void store(typename Simd::Vector a, typename Simd::Vector b, std::size_t row,
+  [[gnu::always_inline]] void store(const typename Simd::Vector (&sum)[kFinished], std::size_t row,
                                     std::size_t count, std::size_t at) const {
-    const auto bias = Simd::load_first(epilogue_.bias + row, count);
     const auto low = Simd::broadcast(&epilogue_.low), high = Simd::broadcast(&epilogue_.high);
-    const auto value = Simd::clamp(Simd::add(Simd::add(a, b), bias), low, high);
-    count == Simd::kWidth ? Simd::store(out_ + at, value) : Simd::store_first(out_ + at, value, count);
+    for (int g = 0; g < kFinished && count > 0; ++g) {
+      const std::size_t here = count < Simd::kWidth ? count : Simd::kWidth;
+      const auto value =
+          Simd::clamp(Simd::add(sum[g], Simd::load_first(epilogue_.bias + row, here)), low, high);
+      here == Simd::kWidth ? Simd::store(out_ + at, value) : Simd::store_first(out_ + at, value, here);
+      row += here, at += here, count -= here;
+    }
   }
 
  private:

@@ -6,15 +6,30 @@
 namespace gristmill {
 namespace {
 
+/// One step and its window.
+template <class Element, class Weight>
+struct WindowStep {
+  const Element* window;
+  const std::uint8_t* index;
+  const Weight* weight;
+};
+
+/// Groups whose sums are finished together, to fill the vectors of bytes that are stored.
+inline constexpr int kFinished = 4;
+
 /// The loop over groups and steps that all window kernels share. Form provides
 ///
 ///     Element, Weight         of x and of the weights
-///     kRows, kDepth, kWindow, kStride, kCopies
+///     kRows, kDepth, kWindow, kStride, kCopies, kFirstIndex
 ///     Sum                     the sums of a group's rows, zero when value-initialized
-///     static void add(Sum&, const Element* window, const std::uint8_t* index, const Weight* weight)
+///     static Sum total(const Sum&, const Sum&)
+///     static void add(Sum&, const WindowStep<Element, Weight>&)
+///     static void add_two(Sum&, const WindowStep<Element, Weight>&, const WindowStep<Element, Weight>&)
+///                             where two steps at once are cheaper
 ///     Finish(const WindowJob&)
-///         void store(const Sum& a, const Sum& b, std::size_t row, std::size_t count, std::size_t at) const
-///                             stores a + b, of which the first `count` rows exist, from out[at] on
+///         void store(const Sum (&)[kFinished], std::size_t row, std::size_t count, std::size_t at) const
+///                             stores the sums of the rows from `row` on, of which the first `count` exist,
+///                             from out[at] on
 ///
 /// Two sums are kept for each input, so that additions need not wait for each other.
 template <class Form>
@@ -42,30 +57,47 @@ struct WindowRows {
   template <int inputs>
   static void multiply_inputs(const WindowJob& job) {
     const typename Form::Finish finish(job);
-    const auto* const x = static_cast<const Element*>(job.x);
-    for (std::size_t group = job.first_group; group < job.last_group; ++group) {
-      Sum sum[2][inputs] = {};
-      const auto add = [&](auto set, std::size_t step) GRISTMILL_INLINE {
-        const auto* index = static_cast<const std::uint8_t*>(job.entries) + step * kStepBytes;
-        const auto* weight = reinterpret_cast<const Weight*>(index + kPlaces);
-        const Element* window = x + job.base[step];
-        unroll<inputs>([&](auto n) GRISTMILL_INLINE {
-          Form::add(sum[set][n], window + n * job.x_stride, index, weight);
-        });
-      };
-      std::size_t step = job.start[group];
-      const std::size_t end = job.start[group + 1];
-      for (; step + 2 <= end; step += 2) {
-        add(Index<0>{}, step);
-        add(Index<1>{}, step + 1);
+    for (std::size_t first = job.first_group; first < job.last_group; first += kFinished) {
+      const std::size_t groups = job.last_group - first < kFinished ? job.last_group - first : kFinished;
+      Sum sum[inputs][kFinished];
+      for (std::size_t g = 0; g < kFinished; ++g) {
+        if (g < groups) {
+          multiply_group(job, first + g, sum, g);
+        } else {
+          unroll<inputs>([&](auto n) GRISTMILL_INLINE { sum[n][g] = Sum{}; });
+        }
       }
-      if (step < end) add(Index<0>{}, step);
-      const std::size_t row = group * Form::kRows, left = job.weight_rows - row;
+      const std::size_t row = first * Form::kRows, left = job.weight_rows - row;
+      const std::size_t count = left < groups * Form::kRows ? left : groups * Form::kRows;
+      unroll<inputs>([&](auto n)
+                         GRISTMILL_INLINE { finish.store(sum[n], row, count, n * job.out_stride + row); });
+    }
+  }
+
+  template <int inputs>
+  [[gnu::always_inline]] static void multiply_group(const WindowJob& job, std::size_t group,
+                                                    Sum (&sums)[inputs][kFinished], std::size_t at) {
+    const auto at_step = [&](std::size_t step, std::size_t input) GRISTMILL_INLINE {
+      const auto* index = static_cast<const std::uint8_t*>(job.entries) + step * kStepBytes;
+      return WindowStep<Element, Weight>{
+          static_cast<const Element*>(job.x) + job.base[step] + input * job.x_stride, index,
+          reinterpret_cast<const Weight*>(index + kPlaces)};
+    };
+    Sum sum[2][inputs] = {};
+    std::size_t step = job.start[group];
+    const std::size_t end = job.start[group + 1];
+    for (; step + 2 <= end; step += 2) {
       unroll<inputs>([&](auto n) GRISTMILL_INLINE {
-        finish.store(sum[0][n], sum[1][n], row, left < Form::kRows ? left : Form::kRows,
-                     n * job.out_stride + row);
+        if constexpr (requires { &Form::add_two; }) {
+          Form::add_two(sum[0][n], at_step(step, n), at_step(step + 1, n));
+        } else {
+          Form::add(sum[0][n], at_step(step, n));
+          Form::add(sum[1][n], at_step(step + 1, n));
+        }
       });
     }
+    if (step < end) unroll<inputs>([&](auto n) GRISTMILL_INLINE { Form::add(sum[0][n], at_step(step, n)); });
+    unroll<inputs>([&](auto n) GRISTMILL_INLINE { sums[n][at] = Form::total(sum[0][n], sum[1][n]); });
   }
 };
 
@@ -73,8 +105,9 @@ template <class Form>
 constexpr WindowFormat window_format(bool safe_pairs, std::size_t most_inputs) {
   static_assert(WindowRows<Form>::kPlaces % sizeof(typename Form::Weight) == 0 &&
                 Form::kWindow <= kNoElement);
-  return {Form::kRows,   Form::kDepth, Form::kWindow, Form::kStride,
-          Form::kCopies, safe_pairs,   most_inputs,   WindowRows<Form>::multiply};
+  return {Form::kRows,   Form::kDepth,  Form::kWindow,
+          Form::kStride, Form::kCopies, Form::kFirstIndex,
+          safe_pairs,    most_inputs,   WindowRows<Form>::multiply};
 }
 
 }  // namespace

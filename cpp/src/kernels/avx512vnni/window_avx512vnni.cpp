@@ -5,7 +5,6 @@
 
 #include "kernels/avx512vnni/f32_avx512vnni.h"
 #include "kernels/window_finish.h"
-#include "kernels/window_rows.h"
 
 namespace gristmill {
 namespace {
@@ -17,15 +16,17 @@ struct WindowsF32 {
   using Sum = __m512;
   using Finish = FinishWindowF32<F32x16>;
   static constexpr std::size_t kRows = 16, kDepth = 1, kWindow = 32, kStride = 4, kCopies = 4;
+  static constexpr std::uint8_t kFirstIndex = 0;
 
-  [[gnu::always_inline]] static void add(Sum& sum, const Element* window, const std::uint8_t* index,
-                                         const Weight* weight) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(index));
+  static Sum total(Sum a, Sum b) { return _mm512_add_ps(a, b); }
+
+  [[gnu::always_inline]] static void add(Sum& sum, const WindowStep<Element, Weight>& step) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(step.index));
     const __mmask16 some = static_cast<__mmask16>(~_mm_movepi8_mask(bytes));
     const __m512i places = _mm512_maskz_cvtepu8_epi32(0xFFFF, bytes);
-    const __m512 x =
-        _mm512_maskz_permutex2var_ps(some, _mm512_loadu_ps(window), places, _mm512_loadu_ps(window + 16));
-    sum = _mm512_fmadd_ps(x, _mm512_loadu_ps(weight), sum);
+    const __m512 x = _mm512_maskz_permutex2var_ps(some, _mm512_loadu_ps(step.window), places,
+                                                  _mm512_loadu_ps(step.window + 16));
+    sum = _mm512_fmadd_ps(x, _mm512_loadu_ps(step.weight), sum);
   }
 };
 

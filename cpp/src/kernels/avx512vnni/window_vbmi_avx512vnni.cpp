@@ -5,7 +5,6 @@
 
 #include "kernels/avx512vnni/epilogue_avx512vnni.h"
 #include "kernels/window_finish.h"
-#include "kernels/window_rows.h"
 
 namespace gristmill {
 namespace {
@@ -18,17 +17,18 @@ struct WindowsS8 {
   using Sum = __m512i;
   using Vector = __m512i;
   using Epilogue = EpilogueAvx512;
-  using ManyChannels = ManyChannelsAvx512<1>;
+  using ManyChannels = ManyChannelsAvx512<kFinished>;
   using Finish = FinishWindowS8<WindowsS8>;
   static constexpr std::size_t kRows = 16, kDepth = 4, kWindow = 128, kStride = 16, kCopies = 4;
+  static constexpr std::uint8_t kFirstIndex = 0;
 
-  static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
+  static Sum total(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
 
-  [[gnu::always_inline]] static void add(Sum& sum, const Element* window, const std::uint8_t* index,
-                                         const Weight* weight) {
-    const __m512i x = _mm512_permutex2var_epi8(_mm512_loadu_si512(window), _mm512_loadu_si512(index),
-                                               _mm512_loadu_si512(window + 64));
-    sum = _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(weight));
+  [[gnu::always_inline]] static void add(Sum& sum, const WindowStep<Element, Weight>& step) {
+    const __m512i x =
+        _mm512_permutex2var_epi8(_mm512_loadu_si512(step.window), _mm512_loadu_si512(step.index),
+                                 _mm512_loadu_si512(step.window + 64));
+    sum = _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(step.weight));
   }
 };
 

@@ -9,15 +9,22 @@ struct Windows {
   using Element = X;
   using Weight = W;
   static constexpr std::size_t kRows = 4, kDepth = depth, kWindow = 64, kStride = 16, kCopies = 1;
+  static constexpr std::uint8_t kFirstIndex = 0;
 
   struct Sum {
     T row[kRows];
   };
 
-  static void add(Sum& sum, const X* window, const std::uint8_t* index, const W* weight) {
+  static Sum total(const Sum& a, const Sum& b) {
+    Sum sum;
+    for (std::size_t i = 0; i < kRows; ++i) sum.row[i] = a.row[i] + b.row[i];
+    return sum;
+  }
+
+  static void add(Sum& sum, const WindowStep<X, W>& step) {
     for (std::size_t i = 0; i < kRows * kDepth; ++i)
-      if (index[i] != kNoElement)
-        sum.row[i / kDepth] += static_cast<T>(window[index[i]]) * static_cast<T>(weight[i]);
+      if (step.index[i] != kNoElement)
+        sum.row[i / kDepth] += static_cast<T>(step.window[step.index[i]]) * static_cast<T>(step.weight[i]);
   }
 };
 
@@ -25,10 +32,10 @@ struct WindowsS8 : Windows<std::uint8_t, std::int8_t, std::int32_t, 4> {
   struct Finish {
     const WindowJob& job;
     explicit Finish(const WindowJob& of) : job(of) {}
-    void store(const Sum& a, const Sum& b, std::size_t row, std::size_t count, std::size_t at) const {
+    void store(const Sum (&sum)[kFinished], std::size_t row, std::size_t count, std::size_t at) const {
       const auto& epilogue = *static_cast<const EpilogueS8*>(job.epilogue);
       for (std::size_t i = 0; i < count; ++i)
-        store_s8(epilogue, row + i, a.row[i] + b.row[i], job.out, at + i);
+        store_s8(epilogue, row + i, sum[i / kRows].row[i % kRows], job.out, at + i);
     }
   };
 };
@@ -37,10 +44,10 @@ struct WindowsF32 : Windows<float, float, float, 1> {
   struct Finish {
     const WindowJob& job;
     explicit Finish(const WindowJob& of) : job(of) {}
-    void store(const Sum& a, const Sum& b, std::size_t row, std::size_t count, std::size_t at) const {
+    void store(const Sum (&sum)[kFinished], std::size_t row, std::size_t count, std::size_t at) const {
       const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
       for (std::size_t i = 0; i < count; ++i)
-        static_cast<float*>(job.out)[at + i] = finish_f32(epilogue, row + i, a.row[i] + b.row[i]);
+        static_cast<float*>(job.out)[at + i] = finish_f32(epilogue, row + i, sum[i / kRows].row[i % kRows]);
     }
   };
 };
