@@ -26,13 +26,15 @@ struct Layer {
   const __m256i* indices;
   std::size_t groups, group_vectors;
   __m256i padding, flip;
+  bool pads;  ///< whether padding is anything but the 0 that shuffling leaves
 
   explicit Layer(const DepthwiseGatherJob& job)
       : indices(static_cast<const __m256i*>(job.indices)),
         groups(job.groups),
         group_vectors(job.group_vectors),
         padding(_mm256_set1_epi16(static_cast<std::int16_t>(job.padding ^ job.flip))),
-        flip(_mm256_set1_epi8(static_cast<char>(job.flip))) {}
+        flip(_mm256_set1_epi8(static_cast<char>(job.flip))),
+        pads(job.padding != job.flip) {}
 
   [[gnu::always_inline]] __m256i window(const std::uint8_t* from) const {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
@@ -72,8 +74,10 @@ template <int kPairs>
 [[gnu::always_inline]] inline __m256i add_row(const Layer& layer, const std::uint8_t* source,
                                               const GatherWindows& windows, const std::int32_t* weights,
                                               __m256i acc) {
-  if (windows.second) return add_row<kPairs, true, true>(layer, source, windows, weights, acc);
-  if (windows.padded) return add_row<kPairs, false, true>(layer, source, windows, weights, acc);
+  const bool pads = windows.padded && layer.pads;
+  if (windows.second && pads) return add_row<kPairs, true, true>(layer, source, windows, weights, acc);
+  if (windows.second) return add_row<kPairs, true, false>(layer, source, windows, weights, acc);
+  if (pads) return add_row<kPairs, false, true>(layer, source, windows, weights, acc);
   return add_row<kPairs, false, false>(layer, source, windows, weights, acc);
 }
 
