@@ -14,8 +14,8 @@ constexpr std::size_t kCandidates = 32;
 /// Half of what a sum may be, so that any two entries of a row go together.
 constexpr int kEntrySum = kCoupleSum / 2;
 
-/// A step of the pass over the excess takes as long as five groups of K save, measured on a Zen 3.
-constexpr std::size_t kGroupsPerStep = 5;
+/// A step of the pass over the excess takes as long as six groups of K save, measured on a Zen 3.
+constexpr std::size_t kGroupsPerStep = 6;
 /// Row blocks that are coupled to judge a layer by.
 constexpr std::size_t kSample = 8;
 
