@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -9,6 +10,7 @@ namespace gristmill {
 namespace {
 
 constexpr std::size_t kBlockBytes = kCoupledRows * 4;
+constexpr std::size_t kMostGroups = std::size_t{std::numeric_limits<std::uint16_t>::max()} + 1;
 /// Groups among which the second of a couple is chosen: more find a better one more seldom than they cost.
 constexpr std::size_t kCandidates = 32;
 /// Half of what a sum may be, so that any two entries of a row go together.
@@ -89,7 +91,7 @@ void Coupler::couple(const std::int8_t* block) {
 }
 
 void Coupler::find_order() {
-  std::iota(order_.begin(), order_.end(), 0u);
+  std::iota(order_.begin(), order_.end(), std::uint16_t{0});
   RowCosts costs;
   for (std::size_t first = 0; first < order_.size(); first += 2) {
     PairSums lifted = sums_[first];
@@ -159,6 +161,7 @@ std::size_t Coupler::steps() const {
 }
 
 bool CoupledWeights::pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups) {
+  if (groups > kMostGroups) return false;
   Coupler coupler(groups);
   const std::size_t sample = std::min(blocks, kSample);
   std::size_t steps = 0;
@@ -179,6 +182,8 @@ CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::siz
     order_.insert(order_.end(), coupler.order().begin(), coupler.order().end());
     add_steps(coupler);
   }
+  excess_group_.shrink_to_fit();
+  excess_weights_.shrink_to_fit();
 }
 
 void CoupledWeights::add_steps(const Coupler& coupler) {

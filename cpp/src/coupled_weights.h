@@ -28,7 +28,7 @@ class Coupler {
   /// Results are valid until the next call.
   void couple(const std::int8_t* block);
 
-  const std::vector<std::uint32_t>& order() const { return order_; }
+  const std::vector<std::uint16_t>& order() const { return order_; }
   const std::vector<std::int8_t>& weights() const { return weights_; }  ///< in that order, less the excess
   const std::vector<Entry>& excess(std::size_t row) const { return excess_[row]; }
   /// Of the further pass over the excess.
@@ -44,7 +44,7 @@ class Coupler {
   void add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]);
 
   std::vector<PairSums> sums_;
-  std::vector<std::uint32_t> order_;
+  std::vector<std::uint16_t> order_;
   std::vector<std::uint8_t> exceeding_;  // sets of rows
   std::vector<std::int8_t> weights_;
   std::vector<Entry> excess_[kCoupledRows];
@@ -53,7 +53,8 @@ class Coupler {
 /// What couples of a layer add to its packed weights.
 class CoupledWeights {
  public:
-  /// Whether kernels are faster with them than the general one is: judged by some of the row blocks.
+  /// Whether kernels are faster with them than the general one is: judged by some of the row blocks. Never of
+  /// more groups than an order has numbers for.
   static bool pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups);
 
   CoupledWeights() = default;
@@ -62,8 +63,8 @@ class CoupledWeights {
 
   bool cut() const { return !excess_group_.empty(); }
   std::size_t bytes() const {
-    return excess_weights_.size() +
-           (order_.size() + start_.size() + excess_group_.size()) * sizeof(std::uint32_t);
+    return excess_weights_.size() + order_.size() * sizeof(std::uint16_t) +
+           (start_.size() + excess_group_.size()) * sizeof(std::uint32_t);
   }
   /// From that row block on.
   DenseCouples at(std::size_t block) const;
@@ -72,7 +73,8 @@ class CoupledWeights {
   void add_steps(const Coupler& coupler);
 
   std::size_t groups_ = 0;
-  std::vector<std::uint32_t> order_, start_, excess_group_;
+  std::vector<std::uint16_t> order_;
+  std::vector<std::uint32_t> start_, excess_group_;
   std::vector<std::int8_t> excess_weights_;
 };
 

@@ -39,7 +39,7 @@ constexpr int kCoupleSum = 128;
 /// further pass of *steps*, each of two single groups of each row's own. So the kernel's sum is exact, and
 /// fast while few rows exceed.
 struct DenseCouples {
-  const std::uint32_t* order;  ///< [row blocks][ceil(K/4)]: group of K of each packed group; two are a couple
+  const std::uint16_t* order;  ///< [row blocks][ceil(K/4)]: group of K of each packed group; two are a couple
   const std::uint32_t* start;  ///< [row blocks + 1]: steps, from this call's first row block on
   const std::uint32_t* excess_group;  ///< [start[last]][2][kCoupledRows]
   const void* excess_weights;         ///< [start[last]][2][kCoupledRows][4], of which both fit one sum

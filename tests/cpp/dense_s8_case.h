@@ -44,7 +44,8 @@ bool takes_couples(Isa isa, Weights weights, ChannelAxis axis) {
 
 /// The arrays of couples next to guard pages.
 struct GuardedCouples {
-  GuardedBuffer<std::uint32_t> order, start, excess_group;
+  GuardedBuffer<std::uint16_t> order;
+  GuardedBuffer<std::uint32_t> start, excess_group;
   GuardedBuffer<std::uint8_t> excess_weights;
 
   GuardedCouples(const CoupledWeights& coupled, std::size_t blocks, std::size_t groups, Edge edge)

@@ -90,4 +90,8 @@ TEST(coupled_weights_pay_where_few_rows_exceed) {
     pay.push_back(CoupledWeights::pay(weights.data(), kBlocks, kGroups));
   }
   CHECK((pay == std::vector<bool>{false, false, false, false, true, true}));
+  constexpr std::size_t kMost = 1 << 16;  // groups that an order can number
+  const std::vector<std::int8_t> zeros((kMost + 1) * kCoupledRows * 4);
+  CHECK(CoupledWeights::pay(zeros.data(), 1, kMost));
+  CHECK(!CoupledWeights::pay(zeros.data(), 1, kMost + 1));
 }

@@ -69,7 +69,7 @@ struct RowSums {
   [[gnu::always_inline]] static void add_couples(Vector (&sum)[R][V], Vector (&single)[S + 1],
                                                  const Tile& tile) {
     const std::uint8_t* weights = tile.broadcast;
-    const std::uint32_t* order = tile.couples.order;
+    const std::uint16_t* order = tile.couples.order;
     for (std::size_t c = tile.groups / 2; c > 0; --c, order += 2, weights += 2 * kRows) {
       const std::uint8_t* lane[2] = {tile.lane + order[0] * kGroup, tile.lane + order[1] * kGroup};
       Bytes x[V][2];
