@@ -1,6 +1,7 @@
 #include "coupled_weights.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -13,13 +14,10 @@ constexpr std::size_t kBlockBytes = kCoupledRows * 4;
 constexpr std::size_t kMostGroups = std::size_t{std::numeric_limits<std::uint16_t>::max()} + 1;
 /// Groups among which the second of a couple is chosen: more find a better one more seldom than they cost.
 constexpr std::size_t kCandidates = 32;
-/// Half of what a sum may be, so that any two entries of a row go together.
-constexpr int kEntrySum = kCoupleSum / 2;
-
 /// A step of the pass over the excess takes as long as six groups of K save, measured on a Zen 3.
 constexpr std::size_t kGroupsPerStep = 6;
 /// Row blocks that are coupled to judge a layer by.
-constexpr std::size_t kSample = 8;
+constexpr std::size_t kSample = 16;
 
 constexpr std::uint64_t kBytes = 0x0101010101010101, kWords = 0x0001000100010001;
 /// What lifts a sum beyond kCoupleSum into the top bit of its word.
@@ -64,6 +62,17 @@ class RowCosts {
   std::array<std::uint32_t, 1 << kCoupledRows> of_{};  // each set's, the sum of its rows'
 };
 
+/// Whether the sums of two entries of a row are what one may be.
+bool go_together(const Coupler::Entry& a, const Coupler::Entry& b) {
+  for (std::size_t pair = 0; pair < 4; pair += 2) {
+    int sums[2] = {};  // of positive and of negative weights
+    for (const int weight : {a.weights[pair], a.weights[pair + 1], b.weights[pair], b.weights[pair + 1]})
+      sums[weight < 0 ? 1 : 0] += std::abs(weight);
+    if (std::max(sums[0], sums[1]) > kCoupleSum) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Coupler::Coupler(std::size_t groups)
@@ -82,7 +91,10 @@ void Coupler::couple(const std::int8_t* block) {
   find_order();
   for (std::size_t g = 0; g < order_.size(); ++g)
     std::memcpy(weights_.data() + g * kBlockBytes, block + order_[g] * kBlockBytes, kBlockBytes);
-  for (auto& entries : excess_) entries.clear();
+  for (std::size_t row = 0; row < kCoupledRows; ++row) {
+    excess_[row].clear();
+    alone_[row].clear();
+  }
   for (std::size_t couple = 0; couple < exceeding_.size(); ++couple) {
     if (exceeding_[couple] == 0) continue;
     for (std::size_t row = 0; row < kCoupledRows; ++row)
@@ -141,7 +153,7 @@ void Coupler::add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]) {
   while (std::ranges::any_of(rest, [](int weight) { return weight != 0; })) {
     Entry entry{group, {}};
     for (std::size_t pair = 0; pair < 4; pair += 2) {
-      int room[2] = {kEntrySum, kEntrySum};  // for positive and for negative weights
+      int room[2] = {kCoupleSum, kCoupleSum};  // for positive and for negative weights
       for (std::size_t i = pair; i < pair + 2; ++i) {
         int& left = room[rest[i] < 0 ? 1 : 0];
         const int taken = std::clamp(rest[i], -left, left);
@@ -150,14 +162,29 @@ void Coupler::add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]) {
         entry.weights[i] = static_cast<std::int8_t>(taken);
       }
     }
-    excess_[row].push_back(entry);
+    place(row, entry);
   }
+}
+
+/// In a step whose other entry it goes together with, or in one of its own.
+void Coupler::place(std::size_t row, const Entry& entry) {
+  auto& alone = alone_[row];
+  const auto found = std::ranges::find_if(
+      alone, [&](std::size_t step) { return go_together(excess_[row][step].first, entry); });
+  if (found == alone.end()) {
+    alone.push_back(excess_[row].size());
+    excess_[row].push_back({entry, {}});
+    return;
+  }
+  excess_[row][*found].second = entry;
+  *found = alone.back();
+  alone.pop_back();
 }
 
 std::size_t Coupler::steps() const {
   std::size_t most = 0;
-  for (const auto& entries : excess_) most = std::max(most, entries.size());
-  return (most + 1) / 2;
+  for (const auto& steps : excess_) most = std::max(most, steps.size());
+  return most;
 }
 
 bool CoupledWeights::pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups) {
@@ -188,10 +215,11 @@ CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::siz
 
 void CoupledWeights::add_steps(const Coupler& coupler) {
   for (std::size_t step = 0; step < coupler.steps(); ++step) {
-    for (std::size_t i = 2 * step; i < 2 * step + 2; ++i) {
+    for (const bool second : {false, true}) {
       for (std::size_t row = 0; row < kCoupledRows; ++row) {
-        const auto& entries = coupler.excess(row);
-        const Coupler::Entry entry = i < entries.size() ? entries[i] : Coupler::Entry{};
+        const auto& steps = coupler.excess(row);
+        const Coupler::Step both = step < steps.size() ? steps[step] : Coupler::Step{};
+        const Coupler::Entry& entry = second ? both.second : both.first;
         excess_group_.push_back(entry.group);
         excess_weights_.insert(excess_weights_.end(), entry.weights.begin(), entry.weights.end());
       }

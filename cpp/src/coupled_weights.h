@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "dense_kernels.h"
@@ -23,6 +24,8 @@ class Coupler {
     std::array<std::int8_t, 4> weights;
   };
 
+  using Step = std::pair<Entry, Entry>;
+
   explicit Coupler(std::size_t groups);
 
   /// Results are valid until the next call.
@@ -30,7 +33,7 @@ class Coupler {
 
   const std::vector<std::uint16_t>& order() const { return order_; }
   const std::vector<std::int8_t>& weights() const { return weights_; }  ///< in that order, less the excess
-  const std::vector<Entry>& excess(std::size_t row) const { return excess_[row]; }
+  const std::vector<Step>& excess(std::size_t row) const { return excess_[row]; }
   /// Of the further pass over the excess.
   std::size_t steps() const;
 
@@ -42,12 +45,14 @@ class Coupler {
   void find_order();
   void cut(std::size_t couple, std::size_t row);
   void add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]);
+  void place(std::size_t row, const Entry& entry);
 
   std::vector<PairSums> sums_;
   std::vector<std::uint16_t> order_;
   std::vector<std::uint8_t> exceeding_;  // sets of rows
   std::vector<std::int8_t> weights_;
-  std::vector<Entry> excess_[kCoupledRows];
+  std::vector<Step> excess_[kCoupledRows];
+  std::vector<std::size_t> alone_[kCoupledRows];  // the steps of one entry
 };
 
 /// What couples of a layer add to its packed weights.
