@@ -114,7 +114,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "| + refit | drop those that contribute least, and solve least squares for the others, layer by layer |",
         "| + admm | search for the masks by alternating directions |",
         "| + sequential | refit each layer for the inputs that it gets from the pruned layers before it |",
-        "| + statistics | give channels back their means and deviations, if that brings the answers closer |",
+        "| + statistics | give channels back their means and deviations, if that clearly brings the answers closer |",
         "| + int8 | quantize weights and activations |",
     ]
     for model in dict.fromkeys(row.model for row in rows):

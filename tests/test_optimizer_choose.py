@@ -12,7 +12,8 @@ import pytest
 import gristmill as gm
 from gristmill import reference
 from gristmill.embedded import load_digits
-from gristmill.optimizer.allocate import LEVELS, Curve, divergence
+from gristmill.optimizer.allocate import LEVELS, Curve
+from gristmill.optimizer.answers import divergence
 from gristmill.optimizer.choose import Way, choose
 from gristmill.optimizer.kernel_times import KernelTimes, measure_kernel_times, stored_weights
 from gristmill.optimizer.layers import Layer, find_layers

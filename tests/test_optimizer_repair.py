@@ -12,6 +12,7 @@ import gristmill as gm
 from gristmill import reference
 from gristmill.graph import Graph, GraphBuilder
 from gristmill.optimizer import pruning
+from gristmill.optimizer.answers import distances, divergence
 from gristmill.optimizer.batching import wide_batches
 from gristmill.optimizer.layers import find_layers, with_constants
 from gristmill.optimizer.masks import parse_pattern
@@ -58,6 +59,77 @@ def test_repair_leaves_alone_what_is_right_or_cannot_be_judged() -> None:
     assert repair(graph, changed, _batches(1)) is changed
 
 
+def test_repair_that_does_not_bring_fresh_answers_closer_is_not_taken() -> None:
+    graph, rng = conv_net(), np.random.default_rng(0)
+    layer = next(layer for layer in find_layers(graph) if layer.name == "inner")
+    weights = layer.matrix(graph.constants).reshape(32, 32, 9)
+    blind = (weights - 0.6 * weights.mean(axis=2, keepdims=True)).reshape(32, -1)
+    changed = with_constants(graph, [(layer, blind, None)])
+    even, other = (np.ones((32, 3, 10, 10), np.float32) * rng.standard_normal((32, 3, 1, 1), np.float32) for _ in "ab")
+    noise = rng.standard_normal((32, 3, 10, 10), np.float32)
+    assert repair(graph, changed, [{"x": even}, {"x": other}]) is not changed
+    assert repair(graph, changed, [{"x": even}, {"x": noise}]) is changed
+
+
+@pytest.mark.parametrize(("errors", "taken"), [(0.3, False), (3.0, True)])
+def test_repair_needs_more_than_noise(monkeypatch: pytest.MonkeyPatch, errors: float, taken: bool) -> None:
+    noise = np.random.default_rng(0).standard_normal(400)
+    noise = (noise - noise.mean()) / noise.std()
+    given = iter([noise + errors / 20.0, *[np.zeros(400)] * 10])
+    monkeypatch.setattr("gristmill.optimizer.repair.distances", lambda *_: next(given))
+    graph = conv_net()
+    changed = _narrowed(graph)
+    assert (repair(graph, changed, _batches(2)) is not changed) == taken
+
+
+def test_answers_get_their_deviations_back_by_one_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.optimizer.repair._STRENGTHS", (0.5,))
+    graph = conv_net()
+    last = next(layer for layer in find_layers(graph) if layer.name == "logits")
+    shares = np.linspace(0.5, 0.7, 10, dtype=np.float32)[:, None]
+    narrowed = with_constants(graph, [(last, shares * last.matrix(graph.constants), None)])
+    given = iter([np.ones(4), np.zeros(4)])
+    monkeypatch.setattr("gristmill.optimizer.repair.distances", lambda *_: next(given))
+    repaired, batches = repair(graph, narrowed, _batches(2)), _batches(1)
+    ratio = repaired.constants["w5"] / narrowed.constants["w5"]
+    np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)
+    exact, found = (_answers(one, batches[0]["x"]) for one in (graph, repaired))
+    assert found.std(axis=0) @ found.std(axis=0) == pytest.approx(exact.std(axis=0) @ exact.std(axis=0), rel=1e-3)
+    np.testing.assert_allclose(found.mean(axis=0), exact.mean(axis=0), atol=1e-3)
+
+
+def test_repaired_branches_still_make_up_for_what_they_are_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, fresh = conv_net(), images(256, seed=50)
+    wide = next(layer for layer in find_layers(graph) if layer.name == "wide")
+    weights, bias = wide.matrix(graph.constants).copy(), wide.offsets(graph.constants).copy()
+    weights[:8], bias[:8] = 0.0, 0.0
+    changed = with_constants(_narrowed(graph), [(wide, weights, bias)])
+    total = next(node.outputs[0] for node in graph.nodes if node.op == "Add")
+
+    def gap() -> float:
+        repaired = repair(graph, changed, _batches(8))
+        exact, given = (reference.run(one, {"x": fresh}, [total])[total] for one in (graph, repaired))
+        away = (exact - given).mean(axis=(0, 2, 3)) / exact.std(axis=(0, 2, 3))
+        return float(np.abs(away[[0, 1, 2, 4, 5, 6, 7]]).max())
+
+    ours = gap()
+    monkeypatch.setattr("gristmill.optimizer.repair.added_to", lambda _graph, _layer: "")
+    assert ours < 0.05 < gap()
+
+
+def test_answers_are_compared_up_to_a_scale() -> None:
+    rng = np.random.default_rng(0)
+    reference_answers = 3.0 * rng.standard_normal((64, 10))
+    given = reference_answers + rng.standard_normal((64, 10))
+    found = distances([reference_answers[:32], reference_answers[32:]], [given[:32], given[32:]])
+    assert found.shape == (64,)
+    for scale in (1e-4, 0.3, 1e4):
+        np.testing.assert_allclose(distances([reference_answers], [scale * given]), found, rtol=1e-6)
+    tried = [divergence(reference_answers, scale * given) for scale in np.linspace(0.1, 3.0, 300)]
+    assert min(tried) - 1e-4 < found.mean() <= min(tried) + 1e-9
+    assert distances([reference_answers], [np.ones((64, 10))]).mean() > found.mean()
+
+
 def test_branches_make_up_for_what_they_are_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, fresh = conv_net(), images(64, seed=50)
     target = {"wide": Target(parse_pattern("unstructured"), 0.7)}
@@ -69,7 +141,7 @@ def test_branches_make_up_for_what_they_are_added_to(monkeypatch: pytest.MonkeyP
         return snr(exact, reference.run(changed, {"x": fresh}, [total])[total])
 
     ours = ratio()
-    monkeypatch.setattr(pruning, "_added_to", lambda _graph, _layer: "")
+    monkeypatch.setattr(pruning, "added_to", lambda _graph, _layer: "")
     assert ours > ratio() + 1.0
 
 

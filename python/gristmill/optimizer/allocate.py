@@ -17,6 +17,7 @@ import numpy as np
 
 from gristmill.errors import ArgumentError
 from gristmill.graph import Array, Graph, Node
+from gristmill.optimizer.answers import answers_of, divergence
 from gristmill.optimizer.capture import Executor, Lockstep
 from gristmill.optimizer.layers import Layer, find_layers
 from gristmill.optimizer.masks import Pattern, mask_of
@@ -24,7 +25,7 @@ from gristmill.optimizer.metric import Problem
 from gristmill.optimizer.pruning import gather
 from gristmill.optimizer.refit import refit
 
-__all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "answers_of", "divergence", "measure_curves"]
+__all__ = ["HIGHEST", "LEVELS", "Curve", "allocate", "measure_curves"]
 
 #: Sparsities at which errors are measured, and those that are handed out: fewer zeros than 30 % never pay.
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.99)
@@ -122,19 +123,6 @@ def allocate(curves: Sequence[Curve], total: float, sparsity: float, cost: Cost 
     return {curve.layer.name: float(_GRID[at]) for curve, at in zip(curves, choose(float(np.exp(high))), strict=True)}
 
 
-def answers_of(graph: Graph) -> str:
-    """The value that holds a network's answers: its first output, or what a final softmax reads."""
-    name = graph.outputs[0].name
-    node = graph.producers().get(name)
-    return node.inputs[0] if node is not None and node.op in {"Softmax", "LogSoftmax"} else name
-
-
-def divergence(reference: Array, given: Array) -> float:
-    """Mean Kullback-Leibler divergence of answers, taken as logits over the last axis."""
-    p, q = (_log_softmax(answers.reshape(-1, answers.shape[-1]).astype(np.float64)) for answers in (reference, given))
-    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
-
-
 def _errors(
     graph: Graph, layer: Layer, step: Lockstep, images: int, patterns: Sequence[Pattern], seed: int
 ) -> dict[Pattern, tuple[float, ...]]:
@@ -203,8 +191,3 @@ def _computed(graph: Graph, executor: Executor, node: Node, values: Mapping[str,
     ]
     results = executor.compute(node, read)
     return {name: value for name, value in zip(node.outputs, results, strict=False) if name}
-
-
-def _log_softmax(x: Array) -> Array:
-    shifted = x - x.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))

@@ -17,7 +17,17 @@ from gristmill.optimizer.obs import affordable, greedy_mask
 from gristmill.optimizer.refit import refit
 from gristmill.optimizer.statistics import Sampler, Statistics
 
-__all__ = ["METHODS", "Fitted", "Target", "fit_layer", "gather", "prune_by_magnitude", "prune_calibrated"]
+__all__ = [
+    "METHODS",
+    "Fitted",
+    "Target",
+    "added_to",
+    "debt_of",
+    "fit_layer",
+    "gather",
+    "prune_by_magnitude",
+    "prune_calibrated",
+]
 
 Batches = Sequence[Mapping[str, Array]]
 
@@ -121,22 +131,21 @@ def gather(graph: Graph, layer: Layer, step: Lockstep, images: int, seed: int) -
     weights = layer.matrix(graph.constants)
     each = layer.rows // layer.groups
     statistics = [Statistics(weights[start : start + each]) for start in range(0, layer.rows, each)]
-    beside = _added_to(graph, layer)
+    beside = added_to(graph, layer)
     for batch in range(len(step)):
         x, z = step.original(batch, layer.source), step.changed(batch, layer.source)
         chosen = sampler.positions(x, batch)
         debts: list[Array] | list[None] = [None] * layer.groups
-        if beside and step.differs(batch, beside):
-            gap = step.original(batch, beside) - step.changed(batch, beside)
-            if gap.shape == sampler.shape(x):
-                debts = np.split(sampler.outputs(gap, chosen), layer.groups, axis=1)
+        debt = debt_of(step, batch, beside, sampler.shape(x))
+        if debt is not None:
+            debts = np.split(sampler.outputs(debt, chosen), layer.groups, axis=1)
         for group, one in enumerate(statistics):
             inputs = sampler.inputs(x, chosen, group)
             one.add(inputs, inputs if z is x else sampler.inputs(z, chosen, group), debts[group])
     return statistics
 
 
-def _added_to(graph: Graph, layer: Layer) -> str:
+def added_to(graph: Graph, layer: Layer) -> str:
     """The value that an Add joins with the layer's output and that nothing else sees, or an empty name."""
     if graph.use_counts()[layer.output] != 1:
         return ""
@@ -145,6 +154,14 @@ def _added_to(graph: Graph, layer: Layer) -> str:
         return ""
     other = [name for name in node.inputs if name != layer.output]
     return other[0] if other else ""
+
+
+def debt_of(step: Lockstep, batch: int, beside: str, shape: tuple[int, ...]) -> Array | None:
+    """What a layer's outputs of this shape should make up for, where the value that they are added to has changed."""
+    if not beside or not step.differs(batch, beside):
+        return None
+    debt = step.original(batch, beside) - step.changed(batch, beside)
+    return np.asarray(debt) if debt.shape == shape else None
 
 
 def fit_layer(
