@@ -9,10 +9,10 @@ import pytest
 
 import gristmill as gm
 
-ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
-from random_models import Array, RandomModel  # noqa: E402
+from onnxruntime_peer import exact_session
+from random_models import Array, RandomModel
 
 COUNT = int(os.environ.get("GRISTMILL_RANDOM_MODELS", "150"))
 CHUNK = 25
@@ -22,9 +22,7 @@ def both(model: RandomModel, seed: int) -> list[tuple[Array, Array]]:
     """The outputs of a session here and of one of onnxruntime."""
     x = np.random.default_rng(seed).standard_normal(model.input_shape).astype(np.float32)
     data = model.model().SerializeToString()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    theirs = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    theirs = exact_session(data).run(None, {"x": x})
     return list(zip(gm.InferenceSession(data).run(None, {"x": x}), theirs, strict=True))
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import gristmill as gm
 from graphs import Array
+from onnxruntime_peer import exact_session
 
 
 @pytest.fixture
@@ -77,7 +78,6 @@ def test_quantized_outputs_are_those_of_onnxruntime(
     per_channel: bool,
     activation: str,
 ) -> None:
-    ort = pytest.importorskip("onnxruntime")
     quantization = pytest.importorskip("onnxruntime.quantization")
     if name.startswith("mnist") and per_channel:
         pytest.skip("ONNX Runtime does not quantize this model by channels")
@@ -105,11 +105,8 @@ def test_quantized_outputs_are_those_of_onnxruntime(
         activation_type=quantization.QuantType[activation],
         weight_type=quantization.QuantType.QInt8,
     )
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
     # Without this it computes signed activations in float32 on x86-64.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    peer = ort.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
+    peer = exact_session(quantized, qdqisint8allowed="1")
     np.testing.assert_array_equal(outputs(gm.InferenceSession(quantized), x, batch), outputs(peer, x, batch))
 
 
@@ -125,7 +122,6 @@ def test_models_quantized_here_answer_in_onnxruntime_as_here(
     mode: str,
     pattern: str | None,
 ) -> None:
-    ort = pytest.importorskip("onnxruntime")
     x = data(folder)[0][:200]
     model = gm.load(folder / name)
     few = x[:64] if batch > 1 else [{model.inputs[0].name: image[np.newaxis]} for image in x[:64]]
@@ -133,18 +129,15 @@ def test_models_quantized_here_answer_in_onnxruntime_as_here(
         model = gm.prune(model, 0.3, pattern=pattern, method="magnitude", calibration=few)
     made = gm.quantize(model, few, mode=mode)
     made.export_onnx(tmp_path / "model.onnx")
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    peer = ort.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    peer = exact_session(tmp_path / "model.onnx")
     ours = outputs(gm.InferenceSession(made), x, batch)
     np.testing.assert_allclose(ours, outputs(peer, x, batch), rtol=0, atol=1e-5 * np.abs(ours).max())
 
 
 def test_exported_keras_model_keeps_its_accuracy(folder: Path, tmp_path: Path) -> None:
-    ort = pytest.importorskip("onnxruntime")
     x, y = clothes_last(folder)
     gm.load(folder / "fashion_cnn.h5").export_onnx(tmp_path / "model.onnx")
-    theirs = outputs(ort.InferenceSession(tmp_path / "model.onnx"), x, 500)
+    theirs = outputs(exact_session(tmp_path / "model.onnx"), x, 500)
     ours = outputs(gm.InferenceSession(folder / "fashion_cnn.h5"), x, 500)
     assert (theirs.argmax(axis=1) == y).sum() == 8921
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
