@@ -49,7 +49,7 @@ def _peer_calls(layer: Layer) -> dict[str, _Call]:
 def conv_bars(seconds: float, *, f32: bool, quick: bool) -> list[Bar]:
     """Single convolutions against every installed peer, the better one first, which the ratio is to."""
     calibration = kernels.calibrate(seconds=1.0)
-    bound = 1e9 * (calibration.f32_fmas if f32 else calibration.int8_macs).best
+    bound = 1e9 * (calibration.f32_fmas.best if f32 else calibration.int8_peak)
     result: list[Bar] = []
     plain: list[float] = []
     layers = shapes.RESNET50 + shapes.MOBILENET_V1

@@ -15,7 +15,8 @@ struct CalibrateKernels {
   /// Runs `rounds` rounds of exact multiply-adds of 8-bit integers into 32 bits; returns how many. `sink` is
   /// where the chains start and end: it is read, and receives something that depends on all of them.
   std::uint64_t (*int8_macs)(std::uint64_t rounds, std::uint32_t* sink) = nullptr;
-  /// The same for instructions that are faster but saturate; null where the level has none.
+  /// The same for instructions that are faster but saturate, with as many additions in few bits as weights in
+  /// a suitable order allow; null where the level has none.
   std::uint64_t (*int8_saturating_macs)(std::uint64_t rounds, std::uint32_t* sink) = nullptr;
   /// The same for f32 multiply-adds.
   std::uint64_t (*f32_fmas)(std::uint64_t rounds, std::uint32_t* sink) = nullptr;

@@ -106,8 +106,9 @@ class Calibration:
 
     Attributes:
         isa: The level.
-        int8_macs: Exact 8-bit multiply-adds, operands in registers.
-        int8_saturating_macs: The same with instructions that are faster but saturate; ``None`` where a level has none.
+        int8_macs: Exact 8-bit multiply-adds of any weights, operands in registers.
+        int8_saturating_macs: The same with instructions that are faster but saturate, which are exact for weights in a
+            suitable order; ``None`` where a level has none.
         f32_fmas: f32 multiply-adds, operands in registers.
         reads: Read bandwidth, nearest memory first.
     """
@@ -117,6 +118,12 @@ class Calibration:
     int8_saturating_macs: Rate | None
     f32_fmas: Rate
     reads: tuple[ReadBandwidth, ...]
+
+    @property
+    def int8_peak(self) -> float:
+        """10^9 exact 8-bit multiply-adds per second, at best, of weights that were packed before."""
+        saturating = self.int8_saturating_macs
+        return max(self.int8_macs.best, saturating.best if saturating is not None else 0.0)
 
 
 def cpu_info() -> CpuInfo:

@@ -174,6 +174,4 @@ def _with_work(step: StepProfile, node: Node, compiled: CompiledGraph, isa: str,
 def _giga_macs(isa: str) -> tuple[float, float]:
     """Multiplications of a core in 10^9 per second, of int8 and of float32; measured once."""
     measured = calibrate(isa, seconds=0.2)
-    saturating = measured.int8_saturating_macs
-    int8 = max(measured.int8_macs.best, saturating.best if saturating else 0.0)
-    return int8, measured.f32_fmas.best
+    return measured.int8_peak, measured.f32_fmas.best

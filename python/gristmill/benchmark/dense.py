@@ -133,7 +133,7 @@ def conv_bars(bound: Calibration, seconds: float, layers: Sequence[shapes.Conv])
     for shape in layers:
         calls = {"int8": Layer.random_s8(shape).ours(), "f32": Layer.random_f32(shape).ours()}
         timings = interleave(calls, seconds=seconds)
-        for name, limit in (("int8", bound.int8_macs.best), ("f32", bound.f32_fmas.best)):
+        for name, limit in (("int8", bound.int8_peak), ("f32", bound.f32_fmas.best)):
             result.append(_rate_bar(f"{name} {shape.name}", shape.macs / 1e9, timings[name].best, limit))
     return result
 

@@ -34,7 +34,7 @@ def benchmark_page(found: Benchmark) -> str:
 def _tiles(found: Benchmark) -> Content:
     bounds = found.bounds
     shown = [
-        Tile(f"{bounds.int8_macs.best:.0f}", "int8 GMAC/s, the bound of a core"),
+        Tile(f"{bounds.int8_peak:.0f}", "int8 GMAC/s, the bound of a core"),
         Tile(f"{bounds.f32_fmas.best:.0f}", "float32 GMAC/s, the bound of a core"),
         *(Tile(f"{read.gigabytes.best:.0f}", f"GB/s read from {read.memory}") for read in bounds.reads),
     ]

@@ -190,7 +190,7 @@ def bounds_line(bounds: Calibration) -> str:
     """The bounds in one line."""
     reads = ", ".join(f"{read.memory} {read.gigabytes.best:.0f}" for read in bounds.reads)
     return (
-        f"One core now: int8 {bounds.int8_macs.best:.0f} GMAC/s, float32 {bounds.f32_fmas.best:.0f} GMAC/s, "
+        f"One core now: int8 {bounds.int8_peak:.0f} GMAC/s, float32 {bounds.f32_fmas.best:.0f} GMAC/s, "
         f"reads in GB/s: {reads}"
     )
 
