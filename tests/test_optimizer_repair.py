@@ -157,6 +157,23 @@ def test_sequential_refits_see_what_pruning_left() -> None:
     assert snr(exact, _answers(together, fresh)) > snr(exact, _answers(alone, fresh)) + 1.0
 
 
+def test_refits_that_nothing_makes_up_for_keep_deviations() -> None:
+    graph, targets = conv_net(), {"wide": Target(parse_pattern("unstructured"), 0.8)}
+    (output,) = (layer.output for layer in find_layers(graph) if layer.name == "wide")
+    x = np.concatenate([batch["x"] for batch in _batches()])
+
+    def deviations(one: Graph) -> Array:
+        return np.asarray(reference.run(one, {"x": x}, [output])[output].std(axis=(0, 2, 3)))
+
+    together, alone = (
+        deviations(prune_calibrated(graph, targets, _batches(), method="refit", sequential=sequential)[0])
+        / deviations(graph)
+        for sequential in (True, False)
+    )
+    assert np.median(together) < 0.95
+    np.testing.assert_allclose(alone, 1.0, atol=0.05)
+
+
 def _one_by_one(op: str, **attributes: Any) -> Graph:  # noqa: ANN401
     build = GraphBuilder()
     w = build.constant("w", np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32))

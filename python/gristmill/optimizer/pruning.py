@@ -33,6 +33,8 @@ Batches = Sequence[Mapping[str, Array]]
 
 #: How masks are chosen with calibration data; ``magnitude`` needs none and changes no weight that stays.
 METHODS = ("magnitude", "refit", "admm", "obs")
+#: As far as refitted outputs are stretched.
+_MOST_GAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def prune_calibrated(
         if target is None and not sequential:
             step.advance(node)
             continue
-        found = fit_layer(graph, layer, gather(graph, layer, step, images, seed), target, method)
+        statistics = gather(graph, layer, step, images, seed)
+        found = fit_layer(graph, layer, statistics, target, method, made_up_for=sequential)
         fitted[layer.name] = found
         change = (layer, found.weights, found.bias)
         changes.append(change)
@@ -165,14 +168,26 @@ def debt_of(step: Lockstep, batch: int, beside: str, shape: tuple[int, ...]) -> 
 
 
 def fit_layer(
-    graph: Graph, layer: Layer, statistics: Sequence[Statistics], target: Target | None, method: str
+    graph: Graph,
+    layer: Layer,
+    statistics: Sequence[Statistics],
+    target: Target | None,
+    method: str,
+    *,
+    made_up_for: bool = True,
 ) -> Fitted:
-    """Mask and refit one layer."""
+    """Mask and refit one layer.
+
+    Least squares shrinks what it cannot explain. If later layers will not make up for that, rows are given back the
+    deviations that they had.
+    """
     parts, shifts, lost, whole = [], [], 0.0, 0.0
     for one in statistics:
         problem = one.problem()
         mask, near = _mask(problem, one.weights, layer, target, method)
         scaled = problem.weights * mask if method == "magnitude" else refit(problem, mask, near)
+        if method != "magnitude" and not made_up_for:
+            scaled *= _regain(problem, scaled)
         weights = (scaled / problem.scale).astype(np.float32)
         parts.append(weights)
         shifts.append(one.bias_shift(weights))
@@ -182,6 +197,13 @@ def fit_layer(
     if target is not None and target.silent:
         bias = _silenced(bias, matrix)
     return Fitted(matrix, bias.astype(np.float32), lost / whole if whole > 0 else 0.0)
+
+
+def _regain(problem: Problem, scaled: Array) -> Array:
+    """What stretches each row's refitted outputs, which have the power that they explain, to the original one's."""
+    explained = np.maximum(problem.power - problem.error(scaled), problem.power / _MOST_GAIN**2)
+    gain = np.sqrt(np.divide(problem.power, explained, out=np.ones_like(explained), where=explained > 0.0))
+    return np.asarray(gain.astype(np.float32)[:, None])
 
 
 def _silenced(bias: Array, matrix: Array) -> Array:
