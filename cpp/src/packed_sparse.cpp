@@ -10,6 +10,7 @@
 
 #include "checked_size.h"
 #include "gristmill/error.h"
+#include "safe_pairs.h"
 #include "sparse_kernels.h"
 
 namespace gristmill {
@@ -35,8 +36,6 @@ void find_nonzeros(const CsrMatrix<T>& weights, std::size_t row, std::size_t beg
     if (values[e] != T{0}) result.push_back({static_cast<std::uint32_t>(column - begin), values[e]});
   }
 }
-
-bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
 
 using Weight = Nonzero<std::int8_t>;
 

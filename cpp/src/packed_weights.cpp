@@ -9,6 +9,7 @@
 
 #include "checked_size.h"
 #include "gristmill/error.h"
+#include "safe_pairs.h"
 
 namespace gristmill {
 namespace {
@@ -64,14 +65,12 @@ std::size_t copy_block(const T* rows, std::size_t row_step, std::size_t columns,
   return whole;
 }
 
-bool pair_fits(int a, int b) { return (a >= 0) != (b >= 0) || std::abs(a) + std::abs(b) <= 128; }
-
 /// Whether no pair of packed columns could exceed int16 with activations of 255.
 bool all_pairs_fit(const WeightView<std::int8_t>& weights, const std::vector<std::uint32_t>& repeated) {
   const std::size_t k = weights.k + repeated.size();
   for (std::size_t row = 0; row < weights.groups * weights.rows; ++row)
     for (std::size_t i = 0; i + 1 < k; i += 2)
-      if (!pair_fits(split(weights, repeated, row, i), split(weights, repeated, row, i + 1))) return false;
+      if (!is_safe_pair(split(weights, repeated, row, i), split(weights, repeated, row, i + 1))) return false;
   return true;
 }
 

@@ -1,20 +1,18 @@
 #include "packed_windows.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "gristmill/error.h"
+#include "safe_pairs.h"
 
 namespace gristmill {
 namespace {
 
 /// Inputs beyond are not copied: places in copies of them would not fit 32 bits.
 constexpr std::size_t kMostCopiedColumns = std::size_t{1} << 28;
-
-bool is_safe_pair(int a, int b) { return (a < 0) != (b < 0) || std::abs(a) + std::abs(b) <= 128; }
-bool is_safe_pair(float, float) { return true; }
 
 /// What is left of a row's nonzeros, in ascending order of columns.
 template <class T>
@@ -31,7 +29,9 @@ struct Remainder {
   /// one.
   bool bring_partner(T weight, std::size_t end) {
     for (std::size_t e = next; e < columns.size() && columns[e] < end; ++e) {
-      if (!is_safe_pair(weight, weights[e])) continue;
+      if constexpr (std::is_integral_v<T>) {
+        if (!is_safe_pair(weight, weights[e])) continue;
+      }
       std::rotate(columns.begin() + next, columns.begin() + e, columns.begin() + e + 1);
       std::rotate(weights.begin() + next, weights.begin() + e, weights.begin() + e + 1);
       return true;
