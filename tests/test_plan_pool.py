@@ -117,6 +117,7 @@ _WINDOWS: dict[str, tuple[tuple[int, ...], Window]] = {
     "volume": ((1, 2, 5, 6, 7), Window([2, 3, 2], [2, 1, 2], [1, 1, 0], [0, 1, 1])),
     "volume, ceil": ((1, 2, 5, 4, 6), Window([2, 2, 2], [2, 2, 4], ceil=True)),
     "no images": ((0, 3, 5, 5), Window([2, 2])),
+    "rows beyond what is kept at a time": ((2, 2, 120, 200), Window([3, 3], [2, 2], [1, 1], [1, 1])),
     "wide": ((1, 2, 3, 700), Window([3, 5], [1, 3], [1, 2], [1, 2])),
 }
 
@@ -140,6 +141,11 @@ def test_average_pool(isa: str, case: str, count_include_pad: bool) -> None:
     for threads in (1, 2):
         y = pool(x, window, "average", count_include_pad, threads)
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_images_of_many_rows_take_no_space() -> None:
+    x = np.empty((0, 1, 2**31 - 1, 1), np.uint8)
+    assert pool(x, Window([1, 1]), "max").shape == x.shape
 
 
 def test_many_planes_on_threads() -> None:

@@ -137,6 +137,7 @@ class PoolStep final : public Step {
   std::vector<Source> sources() const {
     const auto& [slices, rows, columns] = axes_;
     std::vector<Source> found;
+    found.reserve(checked_product({slices.out, rows.out}, "out"));
     for (std::size_t d = 0; d < slices.out; ++d)
       for (std::size_t row = 0; row < rows.out; ++row) {
         const auto [first_slice, last_slice] = slices.inside(d);
