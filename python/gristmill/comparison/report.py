@@ -150,8 +150,7 @@ def _sparse(found: Comparison, m: Measurement) -> bool:
 
 def _roofline(found: Comparison) -> list[Content]:
     bounds = found.bounds
-    rates = [bounds["int8_macs"], bounds["int8_saturating_macs"]]
-    peaks = {"int8": max(rate["best"] for rate in rates if rate is not None), "float32": bounds["f32_fmas"]["best"]}
+    peaks = {"int8": bounds["int8_peak"], "float32": bounds["f32_fmas"]["best"]}
     reads = {read["memory"]: read["gigabytes"]["best"] for read in bounds["reads"]}
     series = []
     for c in found.candidates:

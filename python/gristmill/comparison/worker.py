@@ -98,7 +98,8 @@ def measure_warm(job: _Job, say: _Say) -> None:
         _compare_outputs(job, opened, say)
     if job["profile"]:
         say({"doing": "measuring what a core can do"})
-        say({"bounds": dataclasses.asdict(calibrate(seconds=max(job["seconds"], 0.05)))})
+        bounds = calibrate(seconds=max(job["seconds"], 0.05))
+        say({"bounds": {**dataclasses.asdict(bounds), "int8_peak": bounds.int8_peak}})
         for name, one in opened.items():
             if one.step_table is not None:
                 say({"doing": f"profiling {name}"})

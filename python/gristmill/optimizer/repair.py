@@ -84,23 +84,26 @@ def _stretched(original: Graph, changed: Graph, batches: Batches, strength: floa
             continue
         step.advance(node, layer.node, changed.constants)
         if strength is not None:
-            changes.append(_repaired(layer, changed, step, None if layer.output == answers else strength))
+            changes.append(_repaired(layer, changed, step, strength, answers=layer.output == answers))
     odd = range(1, len(step), 2)
     reference, given = ([value(batch, answers) for batch in odd] for value in (step.original, step.changed))
     return _Repaired(with_constants(changed, changes), distances(reference, given))
 
 
-def _repaired(layer: Layer, graph: Graph, step: Lockstep, strength: float | None) -> tuple[Layer, Array, Array | None]:
-    """Stretch channels by a strength, or all by what they lack together."""
+def _repaired(
+    layer: Layer, graph: Graph, step: Lockstep, strength: float, *, answers: bool
+) -> tuple[Layer, Array, Array | None]:
+    """Stretch channels by a strength; if they are the answers, all by what they lack together."""
     even = range(0, len(step), 2)
     beside = added_to(graph, layer)
     wanted, deviation = _moments([_wanted(layer, step, batch, beside) for batch in even], layer)
     mean, narrowed = _moments([step.changed(batch, layer.output) for batch in even], layer)
-    if strength is None:
+    if answers:
+        strength = 1.0
         deviation, narrowed = (np.full_like(found, np.linalg.norm(found)) for found in (deviation, narrowed))
     alive = narrowed > 1e-6 * deviation.max(initial=0.0)
     ratio = np.divide(deviation, narrowed, out=np.ones_like(deviation), where=alive)
-    gain = 1.0 + (1.0 if strength is None else strength) * (np.clip(ratio, _LEAST, _MOST) - 1.0)
+    gain = 1.0 + strength * (np.clip(ratio, _LEAST, _MOST) - 1.0)
     matrix = layer.matrix(graph.constants)
     shift = np.where(matrix.any(axis=1), wanted - gain * mean, 0.0)
     shape = [1, -1, *[1] * (step.changed(0, layer.output).ndim - 2)] if layer.is_conv else [-1]
