@@ -3,7 +3,7 @@
 #include <cstddef>
 
 #include "dense_kernels.h"
-#include "kernels/unroll.h"
+#include "kernels/dense_f32_sums.h"
 
 /// The dense f32 kernels of every vector level, as templates over the level's vectors.
 ///
@@ -16,8 +16,11 @@
 ///                  step] * x
 ///     kBroadcastsMemory   whether step may differ from 1: then activations are rows of a plain matrix
 ///     RowSimd      vectors that run along the rows of a block, at most kRowBlock wide or wider by a masked
-///     end kRowBlock, kLaneVectors (the lane block is kLaneVectors * Simd::kWidth), kSums (accumulators in
-///     use) kDepth       the K of a slice of the lane operand that stays in the first-level cache
+///                  end
+///     kRowBlock, kLaneVectors     the lane block is kLaneVectors * Simd::kWidth
+///     kSums        accumulators in use
+///     kDepth       the K of a slice of the lane operand that stays in the first-level cache
+///     kChunkBytes  of each operand, that stay in the second-level cache
 ///
 /// Two tiles cover the output:
 ///
@@ -44,212 +47,9 @@ namespace gristmill {
 namespace {
 
 constexpr int kMaxSingles = 4;
-constexpr std::size_t kChunkBytes = 128 * 1024;
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 constexpr std::size_t blocks_of(std::size_t n, std::size_t block) { return (n + block - 1) / block; }
-
-/// A tile's operands: `depth` of K for the rows and lanes from (0, 0) of `out` on.
-struct Slice {
-  const float* broadcast;
-  const float* lane;
-  std::size_t depth;
-  std::size_t row_step, lane_step;  ///< floats from one block of rows, or row, and of lanes to the next
-  bool first, last;                 ///< whether sums start at zero, and whether they end in the epilogue
-  const float* bias;
-  float low, high;
-  float* out;
-  std::size_t out_stride;
-};
-
-template <class Level, ChannelAxis axis>
-struct Tiles {
-  using Simd = typename Level::Simd;
-  using Vector = typename Simd::Vector;
-  using RowSimd = typename Level::RowSimd;
-  using RowVector = typename RowSimd::Vector;
-  static constexpr int kWidth = Simd::kWidth;
-  static constexpr int kRowBlock = Level::kRowBlock;
-  static constexpr int kLaneBlock = Level::kLaneVectors * kWidth;
-  static constexpr bool kPlainRows = axis == ChannelAxis::lanes && Level::kBroadcastsMemory;
-  /// Floats of the broadcast operand from one k to the next.
-  static constexpr int kBroadcastStep = kPlainRows ? 1 : kRowBlock;
-  /// Vectors that hold the rows of a block, the last one perhaps in part.
-  static constexpr int kRowVectors = (kRowBlock + RowSimd::kWidth - 1) / RowSimd::kWidth;
-  static constexpr int kColumn = kRowVectors * RowSimd::kWidth;
-  static constexpr int kLastRows = kRowBlock - kColumn + RowSimd::kWidth;
-
-  /// R rows x B lane blocks of V vectors, the last vector with `last_lanes` lanes; B > 1 takes whole blocks.
-  /// S = 1 adds the first lane of the next block.
-  template <int R, int V, int B, int S>
-  [[gnu::noinline]] static void lane_tile(const Slice& slice, std::size_t last_lanes) {
-    constexpr int N = V * B;
-    const bool whole = last_lanes == kWidth;
-    const auto load = [&](const float* from, int n) {
-      return n + 1 < N || whole ? Simd::load(from) : Simd::load_first(from, last_lanes);
-    };
-    RowVector single[1][1][kRowVectors];
-    if constexpr (S == 1) load_columns<1, 1>(slice, N * kWidth, R, single);
-    Vector sum[R][N];
-    unroll<R>([&](auto r) {
-      unroll<N>([&](auto n) {
-        sum[r][n] = slice.first ? Simd::zero() : load(slice.out + r * slice.out_stride + n * kWidth, n);
-      });
-    });
-    accumulate<R, V, B, S>(slice, sum, single);
-    float column[kColumn];
-    if constexpr (S == 1) {
-      unroll<kRowVectors>([&](auto q) { RowSimd::store(column + q * RowSimd::kWidth, single[0][0][q]); });
-    }
-    store_lanes<R, N>(slice, sum, load, last_lanes);
-    if constexpr (S == 1) write_columns(slice, N * kWidth, R, 1, 1, column);
-  }
-
-  /// G row blocks x T lanes, `rows` of the blocks' rows valid.
-  template <int G, int T>
-  [[gnu::noinline]] static void row_tile(const Slice& slice, std::size_t rows) {
-    RowVector sum[T][G][kRowVectors];
-    load_columns<G, T>(slice, 0, rows, sum);
-    const float* broadcast = slice.broadcast;
-    const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock)
-      multiply_columns<G, T, false>(slice, broadcast, lane, sum);
-    if (slice.depth != 0) multiply_columns<G, T, true>(slice, broadcast, lane, sum);
-    store_columns<G, T>(slice, 0, rows, sum);
-  }
-
- private:
-  template <int R, int V, int B, int S>
-  [[gnu::always_inline]] static void accumulate(const Slice& slice, Vector (&sum)[R][V * B],
-                                                RowVector (&single)[1][1][kRowVectors]) {
-    const float* broadcast = slice.broadcast;
-    const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += kLaneBlock) {
-      if constexpr (B == 1) prefetch_lanes(lane);
-      multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
-      if constexpr (S == 1)
-        multiply_columns<1, 1, false>(slice, broadcast, lane + B * slice.lane_step, single);
-    }
-    if constexpr (S == 1) {
-      if (slice.depth == 0) return;
-      multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
-      multiply_columns<1, 1, true>(slice, broadcast, lane + B * slice.lane_step, single);
-    }
-  }
-
-  /// A single stream of lanes from the last cache outruns the hardware's prefetching; several do not.
-  [[gnu::always_inline]] static void prefetch_lanes(const float* lane) {
-    constexpr int kLine = 64 / sizeof(float), kAhead = 64 * kLine;
-    unroll<(kLaneBlock + kLine - 1) / kLine>([&](auto i) { __builtin_prefetch(lane + kAhead + i * kLine); });
-  }
-
-  /// Adds one k of the lane tile, keeping its shorter side in registers and loading the other as it goes.
-  template <int R, int V, int B>
-  [[gnu::always_inline]] static void multiply_lanes(const Slice& slice, const float* broadcast,
-                                                    const float* lane, Vector (&sum)[R][V * B]) {
-    constexpr int N = V * B;
-    const typename Level::Rows rows{broadcast, kPlainRows ? slice.row_step : 1};
-    const auto x = [&](int n) { return Simd::load(lane + n / V * slice.lane_step + n % V * kWidth); };
-    if constexpr (R < N) {
-      unroll<N>([&](auto n) {
-        const Vector lanes = x(n);
-        unroll<R>([&](auto r) { sum[r][n] = rows.template fma<r>(lanes, sum[r][n]); });
-      });
-    } else {
-      Vector lanes[N];
-      unroll<N>([&](auto n) { lanes[n] = x(n); });
-      unroll<R>(
-          [&](auto r) { unroll<N>([&](auto n) { sum[r][n] = rows.template fma<r>(lanes[n], sum[r][n]); }); });
-    }
-  }
-
-  template <int R, int N, class Load>
-  [[gnu::always_inline]] static void store_lanes(const Slice& slice, Vector (&sum)[R][N], Load load,
-                                                 std::size_t last_lanes) {
-    if (slice.last) {
-      const Vector low = Simd::broadcast(&slice.low), high = Simd::broadcast(&slice.high);
-      unroll<N>([&](auto n) {
-        Vector bias;
-        if constexpr (axis == ChannelAxis::lanes) bias = load(slice.bias + n * kWidth, n);
-        unroll<R>([&](auto r) {
-          if constexpr (axis == ChannelAxis::rows) bias = Simd::broadcast(slice.bias + r);
-          sum[r][n] = Simd::clamp(Simd::add(sum[r][n], bias), low, high);
-        });
-      });
-    }
-    unroll<R>([&](auto r) {
-      float* out = slice.out + r * slice.out_stride;
-      unroll<N - 1>([&](auto n) { Simd::store(out + n * kWidth, sum[r][n]); });
-      float* end = out + (N - 1) * kWidth;
-      last_lanes == kWidth ? Simd::store(end, sum[r][N - 1])
-                           : Simd::store_first(end, sum[r][N - 1], last_lanes);
-    });
-  }
-
-  /// Adds one k of G row blocks to the sums of T lanes. The last vector of a block may reach beyond it into
-  /// the next k, except at the last k.
-  template <int G, int T, bool last_k>
-  [[gnu::always_inline]] static void multiply_columns(const Slice& slice, const float* broadcast,
-                                                      const float* lane,
-                                                      RowVector (&sum)[T][G][kRowVectors]) {
-    RowVector lanes[T];
-    unroll<T>([&](auto t) { lanes[t] = RowSimd::broadcast(lane + t); });
-    unroll<G>([&](auto g) {
-      unroll<kRowVectors>([&](auto q) {
-        constexpr bool partly = last_k && q + 1 == kRowVectors && kLastRows < RowSimd::kWidth;
-        const float* from = broadcast + g * slice.row_step + q * RowSimd::kWidth;
-        const RowVector rows = partly ? RowSimd::load_first(from, kLastRows) : RowSimd::load(from);
-        unroll<T>([&](auto t) { sum[t][g][q] = RowSimd::fma(rows, lanes[t], sum[t][g][q]); });
-      });
-    });
-  }
-
-  /// The sums of T lanes from `lane` on, as they were left by the slice before.
-  template <int G, int T>
-  [[gnu::always_inline]] static void load_columns(const Slice& slice, std::size_t lane, std::size_t rows,
-                                                  RowVector (&sum)[T][G][kRowVectors]) {
-    float columns[T][G][kColumn] = {};
-    if (!slice.first) read_columns(slice, lane, rows, G, T, &columns[0][0][0]);
-    unroll<T * G * kRowVectors>(
-        [&](auto i) { (&sum[0][0][0])[i] = RowSimd::load(&columns[0][0][0] + i * RowSimd::kWidth); });
-  }
-
-  template <int G, int T>
-  [[gnu::always_inline]] static void store_columns(const Slice& slice, std::size_t lane, std::size_t rows,
-                                                   const RowVector (&sum)[T][G][kRowVectors]) {
-    float columns[T][G][kColumn];
-    unroll<T * G * kRowVectors>(
-        [&](auto i) { RowSimd::store(&columns[0][0][0] + i * RowSimd::kWidth, (&sum[0][0][0])[i]); });
-    write_columns(slice, lane, rows, G, T, &columns[0][0][0]);
-  }
-
-  [[gnu::noinline]] static void read_columns(const Slice& slice, std::size_t lane, std::size_t rows,
-                                             std::size_t blocks, std::size_t lanes, float* columns) {
-    for (std::size_t t = 0; t < lanes; ++t, columns += blocks * kColumn) {
-      const float* out = slice.out + lane + t;
-      for (std::size_t r = 0; r < rows; ++r)
-        columns[r / kRowBlock * kColumn + r % kRowBlock] = out[r * slice.out_stride];
-    }
-  }
-
-  [[gnu::noinline]] static void write_columns(const Slice& slice, std::size_t lane, std::size_t rows,
-                                              std::size_t blocks, std::size_t lanes, const float* columns) {
-    for (std::size_t t = 0; t < lanes; ++t, columns += blocks * kColumn) {
-      float* out = slice.out + lane + t;
-      for (std::size_t r = 0; r < rows; ++r) {
-        const float sum = columns[r / kRowBlock * kColumn + r % kRowBlock];
-        out[r * slice.out_stride] =
-            slice.last ? finished(sum, slice, axis == ChannelAxis::rows ? r : lane + t) : sum;
-      }
-    }
-  }
-
-  static float finished(float sum, const Slice& slice, std::size_t channel) {
-    float value = sum + slice.bias[channel];
-    value = value < slice.low ? slice.low : value;
-    return value > slice.high ? slice.high : value;
-  }
-};
 
 /// Covers the output of one job with tiles.
 template <class Level, ChannelAxis axis>
@@ -270,12 +70,12 @@ class DenseF32 {
   static void multiply(const DenseJob& job) { DenseF32(job).run(); }
 
   void run() {
-    // One block of rows reads its operands once: there is nothing to keep in a cache.
+    // One block of rows, or of lanes, reads what it is multiplied by once: that needs no cache to stay in.
     const bool once = job_.rows <= kRowBlock;
     const std::size_t slices = once || job_.k == 0 ? 1 : blocks_of(job_.k, Level::kDepth);
     const std::size_t depth = blocks_of(job_.k, slices);
-    const std::size_t chunk = kChunkBytes / ((depth + 1) * sizeof(float));
-    const std::size_t rows = (chunk / kRowBlock + 1) * kRowBlock;
+    const std::size_t chunk = Level::kChunkBytes / ((depth + 1) * sizeof(float));
+    const std::size_t rows = job_.lanes < 2 * kLaneBlock ? job_.rows : (chunk / kRowBlock + 1) * kRowBlock;
     const std::size_t lanes = once ? job_.lanes : (chunk / kLaneBlock + 1) * kLaneBlock;
     for (std::size_t row = 0; row < job_.rows; row += rows) {
       for (std::size_t lane = 0; lane < job_.lanes; lane += lanes) {
