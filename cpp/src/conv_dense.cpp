@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "cache_budget.h"
 #include "checked_size.h"
@@ -14,7 +15,10 @@ constexpr std::size_t kStoredBytes = std::size_t{1} << 16;
 class DenseWeightKernel final : public WeightKernel {
  public:
   explicit DenseWeightKernel(const ConvCall& conv)
-      : conv_(conv), weights_(conv.weights.dense()), f32_(weights_.is_f32()) {}
+      : conv_(conv),
+        weights_(conv.weights.dense()),
+        f32_(weights_.is_f32()),
+        in_place_(f32_ && reads_in_place(conv, kernel().lane_block)) {}
 
   PanelForm panel() const override {
     return {f32_ ? PanelKind::planar_f32 : PanelKind::quads,
@@ -44,8 +48,27 @@ class DenseWeightKernel final : public WeightKernel {
   }
 
  private:
+  /// Whether planes of the input are the lane operand as they are, and it pays: rows that begin anywhere in a
+  /// cache line are slow to read again and again, unless they are short.
+  static bool reads_in_place(const ConvCall& conv, std::size_t lane_block) {
+    constexpr std::size_t kVector = 16;
+    const std::size_t positions = conv.layout.positions();
+    if (conv.layout.staged() || conv.layout.tap_offset().size() != 1 || positions != conv.in_plane())
+      return false;
+    if (positions % kVector == 0) return true;
+    return positions < 2 * lane_block && conv.input.readable_slack >= kVector;
+  }
+
+  /// The activations of a tile, whose K are tap 0 of each plane.
+  const float* in_place(const Tile& tile) const {
+    const std::size_t planes = conv_.input.channels / conv_.weights.groups();
+    const std::size_t plane = (tile.image * conv_.weights.groups() + tile.group) * planes;
+    return static_cast<const float*>(conv_.input.data) + plane * conv_.in_plane() + tile.first;
+  }
+
   /// Weights that no cache near the core holds should be read for many lanes at once.
   std::size_t tile_budget() const {
+    if (in_place_) return std::numeric_limits<std::size_t>::max();
     return f32_ && weights_.bytes() > 2 * panel_budget() ? panel_budget_f32() : panel_budget();
   }
 
@@ -61,14 +84,15 @@ class DenseWeightKernel final : public WeightKernel {
     const EpilogueF32 epilogue_f32 = f32_ ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
     const EpilogueS8 epilogue_s8 = f32_ ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     const DenseJob job{weights_.at(tile.group, row),
-                       tile.panels(),
+                       in_place_ ? static_cast<const void*>(in_place(tile)) : tile.panels(),
                        weights_.k(),
                        rows,
                        tile.lanes,
                        f32_ ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
                        static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output()),
                        positions,
-                       weights_.couples(tile.group, row)};
+                       weights_.couples(tile.group, row),
+                       in_place_ ? conv_.in_plane() : 0};
     kernel().multiply(job);
     if (conv_.stage.has_passes())
       conv_.stage.finish({conv_.out, conv_.residual, offset, rows, tile.lanes, positions}, conv_.kernels);
@@ -76,7 +100,7 @@ class DenseWeightKernel final : public WeightKernel {
 
   const ConvCall& conv_;
   const PackedWeights& weights_;
-  const bool f32_;
+  const bool f32_, in_place_;
 };
 
 }  // namespace

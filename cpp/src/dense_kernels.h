@@ -57,6 +57,9 @@ struct DenseJob {
   void* out;                ///< element (0, 0) of this call's output
   std::size_t out_stride;   ///< elements from one row of the output to the next
   DenseCouples couples{};   ///< of no_saturation with channels in rows only
+  /// 0, or the lane operand is no panel but a matrix of K rows that begin this many floats apart: f32 with
+  /// channels in rows only. Of each row whole vectors are read, of 16 floats or fewer.
+  std::size_t lane_stride = 0;
 };
 
 /// A kernel and the blocks of its operands.

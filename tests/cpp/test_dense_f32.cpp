@@ -24,6 +24,7 @@ struct Shape {
   ChannelAxis axis = ChannelAxis::rows;
   std::size_t gap = 0;  // elements between the rows of the output
   Edge edge = Edge::high;
+  bool in_place = false;  // the lane operand is a matrix
 };
 
 std::size_t rounded_up(std::size_t n, std::size_t block) { return (n + block - 1) / block * block; }
@@ -47,7 +48,7 @@ class Problem {
         b(shape.k * shape.lanes),
         bias(channels(), shape.edge),
         broadcast_(rounded_up(shape.rows, kernel_.row_block) * shape.k, shape.edge),
-        lane_(rounded_up(shape.lanes, kernel_.lane_block) * shape.k, shape.edge),
+        lane_(lane_stride() * shape.k, shape.edge),
         out(shape.rows == 0 ? 0 : (shape.rows - 1) * stride() + shape.lanes, shape.edge) {
     harness::Random random(seed);
     const auto fill = [&](auto&& values) {
@@ -60,19 +61,25 @@ class Problem {
 
   std::size_t channels() const { return shape_.axis == ChannelAxis::rows ? shape_.rows : shape_.lanes; }
   std::size_t stride() const { return shape_.lanes + shape_.gap; }
+  /// Floats from one row of a matrix to the next; of panels, what all take for each k.
+  std::size_t lane_stride() const {
+    return rounded_up(shape_.lanes, shape_.in_place ? std::size_t{16} : kernel_.lane_block);
+  }
 
   /// Runs rows [row, row + rows) and lanes [lane, lane + lanes), which start at block boundaries.
   void run_part(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) {
     const bool in_rows = shape_.axis == ChannelAxis::rows;
     const EpilogueF32 epilogue{bias.data() + (in_rows ? row : lane), low, high};
     const DenseJob job{broadcast_.data() + row * shape_.k,
-                       lane_.data() + lane * shape_.k,
+                       lane_.data() + lane * (shape_.in_place ? 1 : shape_.k),
                        shape_.k,
                        rows,
                        lanes,
                        &epilogue,
                        out.data() + row * stride() + lane,
-                       stride()};
+                       stride(),
+                       {},
+                       shape_.in_place ? lane_stride() : 0};
     kernel_.multiply(job);
   }
 
@@ -128,8 +135,9 @@ class Problem {
       broadcast_[i] = r < shape_.rows ? a[r * k + i / row_block % k] : 0.0f;
     }
     for (std::size_t i = 0; i < lane_.size(); ++i) {
-      const std::size_t block = i / (lane_block * k), l = block * lane_block + i % lane_block;
-      lane_[i] = l < shape_.lanes ? b[i / lane_block % k * shape_.lanes + l] : kNan;
+      const std::size_t width = shape_.in_place ? lane_stride() : lane_block, block = i / (width * k);
+      const std::size_t l = block * width + i % width;
+      lane_[i] = l < shape_.lanes ? b[i / width % k * shape_.lanes + l] : kNan;
     }
   }
 
@@ -161,10 +169,12 @@ std::vector<Shape> large_shapes() {
       shapes.push_back({140, 17, 330, axis, 0, Edge::low});
       shapes.push_back({1, 200, 70, axis});
       shapes.push_back({130, 1, 77, axis, 5});
+      shapes.push_back({270, 98, 300, axis, 2});
       continue;
     }
     shapes.push_back({64, 49, 576, axis, 3});
     shapes.push_back({131, 150, 1030, axis});
+    shapes.push_back({300, 350, 1030, axis});
     shapes.push_back({1, 200, 2304, axis, 0, Edge::low});
     shapes.push_back({300, 1, 777, axis, 5});
     shapes.push_back({29, 98, 4100, axis, 1, Edge::low});
@@ -229,6 +239,23 @@ ISA_TEST(dense_f32_does_not_depend_on_the_split) {
       parts.run_in_parts(row_step, lane_step);
       CHECK_SAME(parts.out.view(), whole.out.view(), describe(shape));
     }
+  }
+}
+
+ISA_TEST(dense_f32_does_not_depend_on_where_lanes_lie) {
+  std::vector<Shape> shapes = large_shapes();
+  std::erase_if(shapes, [](const Shape& shape) { return shape.axis == ChannelAxis::lanes; });
+  for (const std::size_t rows : {1u, 3u, 8u, 17u})
+    for (std::size_t lanes = 1; lanes <= 101; lanes += harness::quick() ? 5 : 1)
+      shapes.push_back(
+          {rows, lanes, lanes * 7 % 31, ChannelAxis::rows, 0, lanes % 2 == 0 ? Edge::low : Edge::high});
+  for (Shape shape : shapes) {
+    Problem packed(dense(isa), shape, shape.k);
+    packed.run();
+    shape.in_place = true;
+    Problem in_place(dense(isa), shape, shape.k);
+    in_place.run();
+    CHECK_SAME(in_place.out.view(), packed.out.view(), describe(shape));
   }
 }
 

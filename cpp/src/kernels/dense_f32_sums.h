@@ -15,6 +15,8 @@ struct Slice {
   const float* lane;
   std::size_t depth;
   std::size_t row_step, lane_step;  ///< floats from one block of rows, or row, and of lanes to the next
+  std::size_t lane_k_step;          ///< floats of the lane operand from one k to the next
+  std::size_t lane_ahead;           ///< floats to lanes of the same k that will be needed later
   bool first, last;                 ///< whether sums start at zero, and whether they end in the epilogue
   const float* bias;
   float low, high;
@@ -76,7 +78,7 @@ struct Tiles {
     load_columns<G, T>(slice, 0, rows, sum);
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += kLaneBlock)
+    for (std::size_t k = slice.depth; k > 1; --k, broadcast += kRowBlock, lane += slice.lane_k_step)
       multiply_columns<G, T, false>(slice, broadcast, lane, sum);
     if (slice.depth != 0) multiply_columns<G, T, true>(slice, broadcast, lane, sum);
     store_columns<G, T>(slice, 0, rows, sum);
@@ -88,11 +90,14 @@ struct Tiles {
                                                 RowVector (&single)[1][1][kRowVectors]) {
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
-    for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += kLaneBlock) {
-      if constexpr (kFollowed<R>)
+    const std::size_t lane_k_step = slice.lane_k_step;
+    for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += lane_k_step) {
+      if constexpr (kFollowed<R>) {
         __builtin_prefetch(broadcast + slice.row_step);
-      else if constexpr (B == 1)
+        __builtin_prefetch(lane + slice.lane_ahead);
+      } else if constexpr (B == 1) {
         prefetch_lanes(lane);
+      }
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
       if constexpr (S == 1)
         multiply_columns<1, 1, false>(slice, broadcast, lane + B * slice.lane_step, single);

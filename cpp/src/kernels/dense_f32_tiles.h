@@ -20,6 +20,7 @@
 ///     kRowBlock, kLaneVectors     the lane block is kLaneVectors * Simd::kWidth
 ///     kSums        accumulators in use
 ///     kDepth       the K of a slice of the lane operand that stays in the first-level cache
+///     kDepthInPlace   the same for a matrix whose rows may be of few of the cache's sets
 ///     kChunkBytes  of each operand, that stay in the second-level cache
 ///
 /// Two tiles cover the output:
@@ -72,7 +73,8 @@ class DenseF32 {
   void run() {
     // One block of rows, or of lanes, reads what it is multiplied by once: that needs no cache to stay in.
     const bool once = job_.rows <= kRowBlock;
-    const std::size_t slices = once || job_.k == 0 ? 1 : blocks_of(job_.k, Level::kDepth);
+    const std::size_t most = in_place() ? Level::kDepthInPlace : Level::kDepth;
+    const std::size_t slices = once || job_.k == 0 ? 1 : blocks_of(job_.k, most);
     const std::size_t depth = blocks_of(job_.k, slices);
     const std::size_t chunk = Level::kChunkBytes / ((depth + 1) * sizeof(float));
     const std::size_t rows = job_.lanes < 2 * kLaneBlock ? job_.rows : (chunk / kRowBlock + 1) * kRowBlock;
@@ -168,15 +170,21 @@ class DenseF32 {
     }
   }
 
+  bool in_place() const { return job_.lane_stride != 0; }
+
   /// The slice whose tile starts at block-aligned (row, lane), `within` lanes into the lane block.
   Slice at(std::size_t row, std::size_t lane, std::size_t within = 0) const {
     const auto& epilogue = *static_cast<const EpilogueF32*>(job_.epilogue);
     const std::size_t channel = axis == ChannelAxis::rows ? row : lane + within;
+    const float* lane_operand = static_cast<const float*>(job_.lane);
+    lane_operand += in_place() ? begin_ * job_.lane_stride + lane : lane * job_.k + begin_ * kLaneBlock;
     return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * Tile::kBroadcastStep,
-            static_cast<const float*>(job_.lane) + lane * job_.k + begin_ * kLaneBlock + within,
+            lane_operand + within,
             depth_,
             Tile::kPlainRows ? job_.k : job_.k * kRowBlock,
-            job_.k * kLaneBlock,
+            in_place() ? kLaneBlock : job_.k * kLaneBlock,
+            in_place() ? job_.lane_stride : kLaneBlock,
+            in_place() ? kLaneBlock + row / kRowBlock % kVectors * kWidth : 0,
             begin_ == 0,
             begin_ + depth_ == job_.k,
             epilogue.bias + channel,

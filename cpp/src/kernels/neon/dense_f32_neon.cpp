@@ -45,6 +45,7 @@ struct Neon {
   static constexpr int kLaneVectors = 3;
   static constexpr int kSums = 24;
   static constexpr std::size_t kDepth = 320;
+  static constexpr std::size_t kDepthInPlace = 320;
   static constexpr std::size_t kChunkBytes = 128 * 1024;
   static constexpr bool kBroadcastsMemory = false;
 

@@ -11,12 +11,12 @@ constexpr std::size_t kLaneBlock = 8;
 
 std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
-void multiply_block(const float* broadcast, const float* lane, std::size_t k,
+void multiply_block(const float* broadcast, const float* lane, std::size_t lane_step, std::size_t k,
                     float (&sum)[kRowBlock][kLaneBlock]) {
   for (std::size_t i = 0; i < k; ++i) {
     for (std::size_t r = 0; r < kRowBlock; ++r) {
       for (std::size_t l = 0; l < kLaneBlock; ++l) {
-        sum[r][l] += broadcast[i * kRowBlock + r] * lane[i * kLaneBlock + l];
+        sum[r][l] += broadcast[i * kRowBlock + r] * lane[i * lane_step + l];
       }
     }
   }
@@ -31,7 +31,10 @@ void multiply(const DenseJob& job) {
   for (std::size_t lane = 0; lane < job.lanes; lane += kLaneBlock) {
     for (std::size_t row = 0; row < job.rows; row += kRowBlock) {
       float sum[kRowBlock][kLaneBlock] = {};
-      multiply_block(broadcast + row * job.k, lanes + lane * job.k, job.k, sum);
+      if (job.lane_stride != 0)
+        multiply_block(broadcast + row * job.k, lanes + lane, job.lane_stride, job.k, sum);
+      else
+        multiply_block(broadcast + row * job.k, lanes + lane * job.k, kLaneBlock, job.k, sum);
       for (std::size_t r = 0; r < smaller(kRowBlock, job.rows - row); ++r) {
         for (std::size_t l = 0; l < smaller(kLaneBlock, job.lanes - lane); ++l) {
           const std::size_t channel = axis == ChannelAxis::rows ? row + r : lane + l;
