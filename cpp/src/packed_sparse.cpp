@@ -80,18 +80,26 @@ class SafePairs {
   std::vector<Weight> many_, few_, sorted_;
 };
 
+void set_weights(SparseQuad& quad, const Weight* four) {
+  for (std::size_t j = 0; j < 4; ++j) quad.weight[j] = four[j].weight;
+}
+
+void set_weights(SparseSpreadQuad& quad, const Weight* four) {
+  for (std::size_t j = 0; j < 4; ++j) quad.weight[2 + j / 2 * 4 + j % 2] = four[j].weight;
+}
+
 class QuadAppender {
  public:
-  void operator()(std::vector<Weight>& weights, const SparseFormat& format, std::vector<SparseQuad>& quads) {
+  template <class Quad>
+  void operator()(std::vector<Weight>& weights, const SparseFormat& format, std::vector<Quad>& quads) {
     if (weights.empty()) return;
     if (format.safe_pairs) pairs_.order(weights);
     while (weights.size() % 4 != 0) weights.push_back({weights.back().column, 0});
     for (std::size_t i = 0; i < weights.size(); i += 4) {
-      SparseQuad quad;
-      for (std::size_t j = 0; j < 4; ++j) {
+      Quad quad{};
+      for (std::size_t j = 0; j < 4; ++j)
         quad.offset[j] = static_cast<std::uint16_t>(weights[i + j].column * format.lane_block / kOffsetUnit);
-        quad.weight[j] = weights[i + j].weight;
-      }
+      set_weights(quad, &weights[i]);
       quads.push_back(quad);
     }
   }
@@ -210,6 +218,8 @@ std::size_t PackedSparse::entries_before(std::size_t row) const noexcept {
 }
 
 PackedSparse pack_sparse_quads(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
+  if (format.spread)
+    return pack<std::int8_t, SparseSpreadQuad>(SparseKind::quads, weights, format, QuadAppender{});
   return pack<std::int8_t, SparseQuad>(SparseKind::quads, weights, format, QuadAppender{});
 }
 

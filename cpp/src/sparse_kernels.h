@@ -13,12 +13,17 @@
 /// where 16 bits hold it.
 ///
 ///     quads     any four nonzeros of a row      planar panel [K][lanes] u8      4 x (u16, s8) = 12 bytes
+///               or, spread                                    4 x u16 + 10 x s8 = 18 bytes
 ///     blocks    four consecutive, aligned K     quad panel [K/4][lanes][4] u8   u16 + 4 x s8  =  6 bytes
 ///     singles   one nonzero                     planar panel [K][lanes] f32     u32 + f32     =  8 bytes
 ///
 /// A quad needs no structure in the weights: its four panel rows are loaded and interleaved in registers,
 /// which costs eight shuffles per four multiply-adds and leaves nothing zero-filled but the last quad of a
-/// row. A block finds its operand interleaved already, by the packer.
+/// row. Where one port has all shuffles and another one multiplies as fast, that port is what the others wait
+/// for. Spread quads are interleaved by pairs only: a dword then holds two rows of two lanes, of which one
+/// multiply-add, whose other weights are zeros, adds up one lane. That makes four shuffles per eight
+/// multiply-adds, and both ports are busy for six cycles rather than one for eight. A block finds its operand
+/// interleaved already, by the packer.
 ///
 /// K may be cut into blocks so that the panel rows of one block stay in the first-level cache while all rows
 /// of the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order
@@ -34,6 +39,13 @@ inline constexpr std::size_t kRowChunk = 64;
 struct SparseQuad {
   std::uint16_t offset[4];
   std::int8_t weight[4];
+};
+
+/// The same for levels that multiply pairs of a quad by themselves: any dword of `weight` that begins with a
+/// zero pair or with a pair of weights holds one pair, and zeros beside it.
+struct SparseSpreadQuad {
+  std::uint16_t offset[4];
+  std::int8_t weight[10];  ///< 0 0 w0 w1 0 0 w2 w3 0 0
 };
 
 struct SparseBlock {
@@ -76,10 +88,13 @@ struct SparseFormat {
   /// the level multiplies u8 by s8 in pairs with 16-bit saturation, which such pairs cannot reach.
   bool safe_pairs;
   void (*multiply)(const SparseJob& job);
+  bool spread = false;  ///< entries are SparseSpreadQuad
 };
 
 struct SparseKernels {
   SparseFormat quads, blocks, singles;
+  /// Quads as other processors of the level run them, if there are two ways.
+  SparseFormat spare_quads;
 };
 
 }  // namespace gristmill

@@ -157,6 +157,11 @@ void sweep_s8(const SparseFormat& format, SparseKind kind) {
 
 ISA_TEST(sparse_quads_equal_the_definition) { sweep_s8(kernel_table(isa).sparse.quads, SparseKind::quads); }
 
+ISA_TEST(sparse_quads_of_other_processors_equal_the_definition) {
+  const SparseFormat& spare = kernel_table(isa).sparse.spare_quads;
+  if (spare.multiply != nullptr) sweep_s8(spare, SparseKind::quads);
+}
+
 ISA_TEST(sparse_blocks_equal_the_definition) {
   sweep_s8(kernel_table(isa).sparse.blocks, SparseKind::blocks);
 }

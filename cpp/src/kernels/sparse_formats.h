@@ -35,11 +35,22 @@ namespace {
   return all;
 }
 
+[[gnu::always_inline]] inline std::int32_t weights_of(const SparseQuad& quad) {
+  return dword_of(quad.weight);
+}
+[[gnu::always_inline]] inline std::int32_t weights_of(const SparseSpreadQuad& quad) {
+  std::int32_t low, high;
+  __builtin_memcpy(&low, quad.weight + 2, 4);
+  __builtin_memcpy(&high, quad.weight + 4, 4);
+  return low | high;
+}
+
 /// The panel rows of a quad. Its offsets are loaded by twos, which pays where loads are most of the work.
 struct QuadRows {
   const std::uint8_t* row[4];
 
-  [[gnu::always_inline]] QuadRows(const SparseQuad& quad, const std::uint8_t* panel) {
+  template <class Quad>
+  [[gnu::always_inline]] QuadRows(const Quad& quad, const std::uint8_t* panel) {
     std::uint32_t pair[2];
     __builtin_memcpy(pair, quad.offset, sizeof pair);
     unroll<4>([&](auto i) GRISTMILL_INLINE {
@@ -71,6 +82,14 @@ class FinishS8 {
   }
 
   std::int32_t bias(std::size_t channel) const { return channels_.bias[channel]; }
+
+  /// Stores sums of even lanes, odd lanes, even lanes, odd lanes of what unpacking bytes leaves.
+  [[gnu::always_inline]] void store_halves(const Vector (&sum)[4], std::size_t channel) const {
+    if (whole_bytes_) return store_bytes(Level::halves_in_order(packed(sum, channel)), channel);
+    Vector sums[4];
+    Level::interleave_halves(sum, sums);
+    store_unpacked(sums, channel);
+  }
 
   /// Stores sums in the order that unpacking leaves them in.
   [[gnu::always_inline]] void store_unpacked(const Vector (&sum)[4], std::size_t channel) const {
@@ -109,9 +128,9 @@ class FinishS8 {
 /// The first four lanes of Quads, whose sums are one 128-bit vector and in order. Level also names `Wide`,
 /// the level whose epilogue it uses, and `widen`. What whole lane blocks leave of 14 by 14 pixels is four
 /// lanes.
-template <class Level>
+template <class Level, class Quad = SparseQuad>
 struct FewQuads {
-  using Entry = SparseQuad;
+  using Entry = Quad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr int kSets = 2;
@@ -119,11 +138,11 @@ struct FewQuads {
   struct Sum {
     typename Level::Vector sum;
 
-    [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
+    [[gnu::always_inline]] void add(const Quad& quad, const std::uint8_t* panel) {
       const QuadRows of(quad, panel);
       const auto low01 = Level::low8(Level::load(of.row[0]), Level::load(of.row[1]));
       const auto low23 = Level::low8(Level::load(of.row[2]), Level::load(of.row[3]));
-      sum = Level::multiply_add(sum, Level::low16(low01, low23), Level::broadcast(dword_of(quad.weight)));
+      sum = Level::multiply_add(sum, Level::low16(low01, low23), Level::broadcast(weights_of(quad)));
     }
     [[gnu::always_inline]] void add(const Sum& other) { sum = Level::add(sum, other.sum); }
   };
@@ -142,9 +161,9 @@ struct FewQuads {
 
 /// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
 /// sum[i] holds the lanes 16p + 4i .. 16p + 4i + 3.
-template <class Level>
+template <class Level, class Quad = SparseQuad>
 struct Quads {
-  using Entry = SparseQuad;
+  using Entry = Quad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
@@ -154,14 +173,14 @@ struct Quads {
   struct Sum {
     typename Level::Vector sum[4];
 
-    [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
+    [[gnu::always_inline]] void add(const Quad& quad, const std::uint8_t* panel) {
       const auto x0 = Level::load(panel + kOffsetUnit * quad.offset[0]),
                  x1 = Level::load(panel + kOffsetUnit * quad.offset[1]);
       const auto x2 = Level::load(panel + kOffsetUnit * quad.offset[2]),
                  x3 = Level::load(panel + kOffsetUnit * quad.offset[3]);
       const auto low01 = Level::low8(x0, x1), low23 = Level::low8(x2, x3);
       const auto high01 = Level::high8(x0, x1), high23 = Level::high8(x2, x3);
-      const auto w = Level::broadcast(dword_of(quad.weight));
+      const auto w = Level::broadcast(weights_of(quad));
       sum[0] = Level::multiply_add(sum[0], Level::low16(low01, low23), w);
       sum[1] = Level::multiply_add(sum[1], Level::high16(low01, low23), w);
       sum[2] = Level::multiply_add(sum[2], Level::low16(high01, high23), w);

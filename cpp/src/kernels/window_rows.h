@@ -39,6 +39,9 @@ struct WindowRows {
   using Sum = typename Form::Sum;
   static constexpr std::size_t kPlaces = Form::kRows * Form::kDepth;
   static constexpr std::size_t kStepBytes = kPlaces * (1 + sizeof(Weight));
+  /// Bytes from a step to what is prefetched with it: weights that no cache but the last one holds are all
+  /// that a single input waits for.
+  static constexpr std::size_t kAhead = 3072;
 
   static void multiply(const WindowJob& job) {
     switch (job.inputs) {
@@ -79,6 +82,9 @@ struct WindowRows {
                                                     Sum (&sums)[inputs][kFinished], std::size_t at) {
     const auto at_step = [&](std::size_t step, std::size_t input) GRISTMILL_INLINE {
       const auto* index = static_cast<const std::uint8_t*>(job.entries) + step * kStepBytes;
+      if (input == 0) {
+        for (std::size_t line = 0; line < kStepBytes; line += 64) __builtin_prefetch(index + kAhead + line);
+      }
       return WindowStep<Element, Weight>{
           static_cast<const Element*>(job.x) + job.base[step] + input * job.x_stride, index,
           reinterpret_cast<const Weight*>(index + kPlaces)};

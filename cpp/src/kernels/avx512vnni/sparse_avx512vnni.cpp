@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "kernels/avx2/epilogue_avx2.h"
 #include "kernels/avx2/f32_avx2.h"
@@ -108,6 +109,56 @@ struct Avx512Few {
       : "cc");
 }
 
+/// At least one spread quad, in six cycles of Golden Cove: sums in pairs[0] take rows 0 and 1, those in
+/// pairs[1] rows 2 and 3, so that no multiply-add waits for another one of the same quad.
+[[gnu::always_inline]] inline void add_spread_run(__m512i (&pairs)[2][4], const SparseSpreadQuad* quad,
+                                                  const SparseSpreadQuad* end, const std::uint8_t* panel) {
+  using Memory = const char[std::size_t{1} << 30];  // whatever the loop may read
+  static_assert(sizeof(SparseSpreadQuad) == 18 && kOffsetUnit == 8);
+  std::size_t o0, o1;
+  __m512i x0, x1, high, even, odd;
+  asm(R"(
+    .p2align 6
+  1:
+    movl (%[quad]), %k[o1]
+    vpbroadcastd 10(%[quad]), %[even]
+    movzwl %w[o1], %k[o0]
+    vpbroadcastd 8(%[quad]), %[odd]
+    shrl $16, %k[o1]
+    vmovdqu64 (%[panel], %[o0], 8), %[x0]
+    vmovdqu64 (%[panel], %[o1], 8), %[x1]
+    vpunpckhbw %[x1], %[x0], %[high]
+    vpunpcklbw %[x1], %[x0], %[x0]
+    vpdpbusd %[even], %[high], %[a2]
+    vpdpbusd %[odd], %[high], %[a3]
+    vpdpbusd %[even], %[x0], %[a0]
+    vpdpbusd %[odd], %[x0], %[a1]
+    movl 4(%[quad]), %k[o1]
+    vpbroadcastd 14(%[quad]), %[even]
+    movzwl %w[o1], %k[o0]
+    vpbroadcastd 12(%[quad]), %[odd]
+    shrl $16, %k[o1]
+    vmovdqu64 (%[panel], %[o0], 8), %[x0]
+    vmovdqu64 (%[panel], %[o1], 8), %[x1]
+    vpunpckhbw %[x1], %[x0], %[high]
+    vpunpcklbw %[x1], %[x0], %[x0]
+    vpdpbusd %[even], %[high], %[b2]
+    vpdpbusd %[odd], %[high], %[b3]
+    vpdpbusd %[even], %[x0], %[b0]
+    vpdpbusd %[odd], %[x0], %[b1]
+    addq $18, %[quad]
+    cmpq %[end], %[quad]
+    jne 1b
+  )"
+      : [quad] "+r"(quad), [a0] "+v"(pairs[0][0]), [a1] "+v"(pairs[0][1]), [a2] "+v"(pairs[0][2]),
+        [a3] "+v"(pairs[0][3]), [b0] "+v"(pairs[1][0]), [b1] "+v"(pairs[1][1]), [b2] "+v"(pairs[1][2]),
+        [b3] "+v"(pairs[1][3]), [o0] "=&r"(o0), [o1] "=&r"(o1), [x0] "=&v"(x0), [x1] "=&v"(x1),
+        [high] "=&v"(high), [even] "=&v"(even), [odd] "=&v"(odd)
+      : [end] "r"(end), [panel] "r"(panel), "m"(*reinterpret_cast<Memory*>(quad)),
+        "m"(*reinterpret_cast<Memory*>(panel))
+      : "cc");
+}
+
 /// The weights of four blocks are loaded at once and picked by permutations, for loads are the bottleneck.
 class BlockWeightsAvx512 {
  public:
@@ -160,6 +211,18 @@ struct Avx512 {
     lanes[2] = _mm512_shuffle_i32x4(high01, high23, 0x88);
     lanes[3] = _mm512_shuffle_i32x4(high01, high23, 0xDD);
   }
+  /// What sums of spread quads hold, in the order of Quads: as vectors, and as bytes that these were packed
+  /// to.
+  static void interleave_halves(const Vector (&sum)[4], Vector (&sums)[4]) {
+    sums[0] = _mm512_unpacklo_epi32(sum[0], sum[1]);
+    sums[1] = _mm512_unpackhi_epi32(sum[0], sum[1]);
+    sums[2] = _mm512_unpacklo_epi32(sum[2], sum[3]);
+    sums[3] = _mm512_unpackhi_epi32(sum[2], sum[3]);
+  }
+  static Vector halves_in_order(Vector bytes) {
+    return _mm512_shuffle_epi8(
+        bytes, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
+  }
   static void add_quads(Vector (&sum)[4], const SparseQuad* quad, const SparseQuad* end,
                         const std::uint8_t* panel) {
     constexpr std::ptrdiff_t kRun = 16;  // makes rows of seven quads 9 % faster
@@ -175,12 +238,61 @@ struct Avx512 {
   }
 };
 
+/// Spread quads: each dword of what unpacking two panel rows leaves holds two lanes.
+struct SpreadQuads {
+  using Entry = SparseSpreadQuad;
+  using Element = std::uint8_t;
+  static constexpr std::size_t kLaneBlock = Avx512::kLaneBlock;
+  static constexpr std::size_t kBlockRows = Avx512::kByteRows;
+  static constexpr bool kRowPairs = true;
+  static constexpr int kSets = 2;
+
+  struct Sum {
+    __m512i sum[4];
+    [[gnu::always_inline]] void add(const Sum& other) {
+      unroll<4>([&](auto i) GRISTMILL_INLINE { sum[i] = _mm512_add_epi32(sum[i], other.sum[i]); });
+    }
+  };
+
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[2], const SparseSpreadQuad* quad,
+                                             const SparseSpreadQuad* end, const std::uint8_t* panel) {
+    if (quad == end) return;
+    __m512i pairs[2][4];
+    unroll<8>([&](auto i) GRISTMILL_INLINE { pairs[i / 4][i % 4] = sum[i / 4].sum[i % 4]; });
+    add_spread_run(pairs, quad, end, panel);
+    unroll<8>([&](auto i) GRISTMILL_INLINE { sum[i / 4].sum[i % 4] = pairs[i / 4][i % 4]; });
+  }
+
+  struct Finish : FinishS8<Avx512> {
+    using FinishS8<Avx512>::FinishS8;
+    [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
+      for (auto& sum : of.sum) sum = _mm512_set1_epi32(bias(channel));
+    }
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      store_halves(of.sum, channel);
+    }
+  };
+
+  static void multiply(const SparseJob& job) {
+    if (job.lanes <= Avx512Few::kWidth) return SparseRows<FewQuads<Avx512Few, Entry>>::multiply(job);
+    if (job.lanes <= kLaneBlock / 2) return SparseRows<gristmill::Quads<Avx512Half, Entry>>::multiply(job);
+    SparseRows<SpreadQuads>::multiply(job);
+  }
+};
+
 }  // namespace
 
 void install_sparse_avx512vnni(SparseKernels& slots) {
   slots.quads = sparse_format<Quads<Avx512>>(false, Quads<Avx512>::multiply);
+  slots.spare_quads = sparse_format<SpreadQuads>(false, SpreadQuads::multiply);
+  slots.spare_quads.spread = true;
   slots.blocks = sparse_format<Blocks<Avx512>>(false, Blocks<Avx512>::multiply);
   slots.singles = sparse_format<Singles<Avx512>>(false, Singles<Avx512>::multiply);
+  __builtin_cpu_init();
+  if (__builtin_cpu_is("intel")) {
+    std::swap(slots.quads, slots.spare_quads);
+    slots.blocks.k_block = 448;  // two panel rows are loaded in a cycle if nothing but them is in the cache
+  }
 }
 
 }  // namespace gristmill
