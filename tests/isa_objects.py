@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_LEVEL_DIRECTORY = re.compile(r"gristmill_(?P<level>scalar|avx2|avx512vnni|neon\w*)\.dir$")
+_LEVEL_DIRECTORY = re.compile(r"gristmill_(?P<level>scalar|avx2|avx512vnni|amx|neon\w*)\.dir$")
 _SYMBOL = re.compile(r"^[0-9a-f]* *(?P<kind>\S) (?P<name>.+)$")
 
 

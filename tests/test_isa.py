@@ -10,7 +10,7 @@ import pytest
 
 import gristmill as gm
 
-_ASCENDING = ["scalar", "avx2", "avx512vnni", "neon", "neon_dotprod", "neon_i8mm"]
+_ASCENDING = ["scalar", "avx2", "avx512vnni", "amx", "neon", "neon_dotprod", "neon_i8mm"]
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

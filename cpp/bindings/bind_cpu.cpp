@@ -18,6 +18,7 @@ py::dict cpu_info() {
   features["avx2"] = has.avx2;
   features["avx512vnni"] = has.avx512vnni;
   features["avx512vbmi"] = has.avx512vbmi;
+  features["amx"] = has.amx;
   features["neon"] = has.neon;
   features["neon_dotprod"] = has.neon_dotprod;
   features["neon_i8mm"] = has.neon_i8mm;

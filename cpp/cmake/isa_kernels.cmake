@@ -5,7 +5,7 @@
 # too, and used where the processor has it. An architecture without levels builds scalar alone.
 include(CheckCXXCompilerFlag)
 
-set(gristmill_levels_x86 avx2 avx512vnni)
+set(gristmill_levels_x86 avx2 avx512vnni amx)
 set(gristmill_levels_arm neon neon_dotprod neon_i8mm)
 if(MSVC AND CMAKE_CXX_COMPILER_ID STREQUAL "MSVC")
   # Visual C++ knows neither the attributes nor the builtins that kernels are written with; clang-cl does.
@@ -16,6 +16,7 @@ endif()
 set(gristmill_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(gristmill_flags_avx512vnni
     ${gristmill_flags_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512)
+set(gristmill_flags_amx ${gristmill_flags_avx512vnni} -mamx-tile -mamx-int8)
 set(gristmill_flags_neon -march=armv8-a)
 set(gristmill_flags_neon_dotprod -march=armv8.2-a+dotprod)
 set(gristmill_flags_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
@@ -48,7 +49,7 @@ function(gristmill_add_level target level flags)
     # Partial redundancy elimination, and scheduling before registers are assigned, make GCC spill register-tiled
     # accumulators. Its AVX-512 intrinsics pass undefined vectors on purpose, which GCC 12 warns of.
     target_compile_options(gristmill_${level} PRIVATE -fno-tree-pre -fno-schedule-insns -fno-lto)
-    if(level STREQUAL "avx512vnni")
+    if(level MATCHES "^(avx512vnni|amx)$")
       target_compile_options(gristmill_${level} PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
     endif()
   endif()

@@ -27,7 +27,8 @@ class DenseWeightKernel final : public WeightKernel {
             weights_.repeated(),
             activation_form(conv_.input.type, conv_.input.zero_point, f32_ ? 0 : weights_.variant().flip),
             tile_budget(),
-            conv_.weights.has_channel_quads()};
+            conv_.weights.has_channel_quads(),
+            kernel().depth};
   }
 
   std::size_t most_parts() const override { return ceil_div(weights_.rows(), weights_.block()); }

@@ -24,6 +24,7 @@ struct PanelForm {
   ActivationForm activations;
   std::size_t budget;          ///< bytes that the panels of a tile may take together
   bool channel_quads = false;  ///< quads of which each is four channels of one tap
+  std::size_t depth = 4;       ///< of quads: whole panels have a multiple of so many rows
   /// Of weights with zeros: panel_rows() is called, so that each part of a tile's rows packs anew, and a part
   /// of a lane block takes as long as all of it; and the rows of a part lie apart in the output.
   bool sparse = false;
@@ -31,7 +32,8 @@ struct PanelForm {
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }
   std::size_t bytes_of(std::size_t some_rows) const {
-    return lane_block * element() * (kind == PanelKind::quads ? (some_rows + 3) / 4 * 4 : some_rows);
+    return lane_block * element() *
+           (kind == PanelKind::quads ? (some_rows + depth - 1) / depth * depth : some_rows);
   }
   std::size_t bytes() const { return bytes_of(rows); }  ///< of one lane block's panel
 };

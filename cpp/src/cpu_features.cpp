@@ -4,7 +4,10 @@
 #include "gristmill/cpu.h"
 #include "x86_cpuid.h"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -22,6 +25,16 @@ std::uint64_t saved_register_state() {
   std::uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return (std::uint64_t{high} << 32) | low;
+#endif
+}
+
+/// Linux lets those processes use tiles that ask. Other systems are not asked, and not tested.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
 #endif
 }
 
@@ -47,6 +60,11 @@ CpuFeatures detect() {
   features.avx512vnni = features.avx2 && (state & kZmmState) == kZmmState &&
                         has_bits(leaf7.ebx, {kF, kDq, kBw, kVl}) && has_bits(leaf7.ecx, {kVnni});
   features.avx512vbmi = features.avx512vnni && has_bits(leaf7.ecx, {kVbmi});
+
+  constexpr std::uint64_t kTileState = 0x60000;
+  constexpr int kAmxTile = 24, kAmxInt8 = 25;
+  features.amx = features.avx512vnni && (state & kTileState) == kTileState &&
+                 has_bits(leaf7.edx, {kAmxTile, kAmxInt8}) && may_use_tiles();
   return features;
 }
 

@@ -14,10 +14,11 @@
 ///     convolution   weights, packed once            quad panel of pixels       Y[m][p]: channels in rows
 ///     linear        activations, packed per call    weights, packed once       Y[n][m]: channels in lanes
 ///
-/// Storage of both int8 operands is in groups of four K:
+/// Storage of int8 operands is in groups of `depth` K of a row, and of four K of a lane, where D is K rounded
+/// up to whole groups of `depth`, which is 4 but for kernels that multiply tiles:
 ///
-///     broadcast  [row blocks][ceil(K/4)][row_block][4]     rows of the last block beyond M are zero
-///     lane       [lane blocks][ceil(K/4)][lane_block][4]   lanes of the last block beyond P hold anything
+///     broadcast  [row blocks][D/depth][row_block][depth]   rows of the last block beyond M are zero
+///     lane       [lane blocks][D/4][lane_block][4]         lanes of the last block beyond P hold anything
 ///
 /// where the weights of K beyond the last are zero and the activations there anything,
 /// and of f32 operands in single K: [row blocks][K][row_block], [lane blocks][K][lane_block]. With a row
@@ -66,6 +67,7 @@ struct DenseJob {
 struct DenseKernel {
   std::size_t row_block, lane_block;
   void (*multiply)(const DenseJob& job);
+  std::size_t depth = 4;  ///< of int8 operands
 };
 
 /// A way of multiplying int8 operands at one level.

@@ -26,6 +26,9 @@ constexpr auto install_avx2 = nullptr;
 constexpr auto install_avx512vnni = nullptr;
 constexpr auto install_vbmi_avx512vnni = nullptr;
 #endif
+#ifndef GRISTMILL_HAVE_AMX
+constexpr auto install_amx = nullptr;
+#endif
 #ifndef GRISTMILL_HAVE_NEON
 constexpr auto install_neon = nullptr;
 #endif
@@ -38,10 +41,11 @@ constexpr auto install_neon_i8mm = nullptr;
 
 // In the order of Isa. A level builds on every compiled level above its own line, which holds because no
 // build compiles levels of two architectures.
-constexpr std::array<Level, 6> kLevels{{
+constexpr std::array<Level, 7> kLevels{{
     {Isa::scalar, "scalar", install_scalar, nullptr},
     {Isa::avx2, "avx2", install_avx2, &CpuFeatures::avx2},
     {Isa::avx512vnni, "avx512vnni", install_avx512vnni, &CpuFeatures::avx512vnni},
+    {Isa::amx, "amx", install_amx, &CpuFeatures::amx},
     {Isa::neon, "neon", install_neon, &CpuFeatures::neon},
     {Isa::neon_dotprod, "neon_dotprod", install_neon_dotprod, &CpuFeatures::neon_dotprod},
     {Isa::neon_i8mm, "neon_i8mm", install_neon_i8mm, &CpuFeatures::neon_i8mm},

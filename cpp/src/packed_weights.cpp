@@ -44,25 +44,36 @@ float split(const WeightView<float>& weights, const std::vector<std::uint32_t>&,
   return weights.at(row, k);
 }
 
-/// Consecutive columns that lie side by side.
-template <class T>
-constexpr std::size_t kDepth = sizeof(T) == 1 ? 4 : 1;
-
-/// Packs whole groups of columns of a block's rows, a cache line of each row at a time; returns their
+/// Packs whole groups of `depth` columns of a block's rows, a cache line of each row at a time; returns their
 /// columns.
-template <class T>
+template <std::size_t depth, class T>
 std::size_t copy_block(const T* rows, std::size_t row_step, std::size_t columns, std::size_t block, T* to) {
   constexpr std::size_t kLine = 64 / sizeof(T);
-  const std::size_t whole = columns / kDepth<T> * kDepth<T>;
+  const std::size_t whole = columns / depth * depth;
   for (std::size_t first = 0; first < whole; first += kLine) {
     const std::size_t end = std::min(whole, first + kLine);
     for (std::size_t row = 0; row < block; ++row) {
       const T* from = rows + row * row_step;
-      for (std::size_t k = first; k < end; k += kDepth<T>)
-        std::memcpy(to + k * block + row * kDepth<T>, from + k, kDepth<T> * sizeof(T));
+      for (std::size_t k = first; k < end; k += depth)
+        std::memcpy(to + k * block + row * depth, from + k, depth * sizeof(T));
     }
   }
   return whole;
+}
+
+template <class T>
+std::size_t copy_block(std::size_t depth, const T* rows, std::size_t row_step, std::size_t columns,
+                       std::size_t block, T* to) {
+  switch (depth) {
+    case 1:
+      return copy_block<1>(rows, row_step, columns, block, to);
+    case 4:
+      return copy_block<4>(rows, row_step, columns, block, to);
+    case 64:
+      return copy_block<64>(rows, row_step, columns, block, to);
+    default:
+      return 0;
+  }
 }
 
 /// Whether no pair of packed columns could exceed int16 with activations of 255.
@@ -134,7 +145,10 @@ PackedWeights::PackedWeights(const WeightView<std::int8_t>& weights, WeightSide 
   const bool differs = faster.channels_in_rows.multiply != general_->channels_in_rows.multiply;
   const bool broadcast = side == WeightSide::broadcast;
   variant_ = differs && !broadcast && all_pairs_fit(weights, repeated_) ? &faster : general_;
-  block_ = broadcast ? general_->channels_in_rows.row_block : variant_->channels_in_lanes.lane_block;
+  const DenseKernel& kernel = broadcast ? general_->channels_in_rows : variant_->channels_in_lanes;
+  block_ = broadcast ? kernel.row_block : kernel.lane_block;
+  depth_ = broadcast ? kernel.depth : 4;
+  k_step_ = kernel.depth;
   pack(weights);
   if (differs && broadcast) couple(faster);
 }
@@ -181,12 +195,11 @@ void PackedWeights::pack(const WeightView<T>& weights) {
       // Columns that are split or repeated, and what fills up rows and columns, are not copied.
       std::size_t done = 0;
       if (count == block_ && weights.k_step == 1 && repeated_.empty())
-        done = copy_block(&weights.at(first, 0), weights.row_step, source_k_, block_, block);
+        done = copy_block(depth_, &weights.at(first, 0), weights.row_step, source_k_, block_, block);
       std::fill(block + done * block_, block + size, T{0});
       for (std::size_t r = 0; r < count; ++r)
         for (std::size_t k = done; k < this->k(); ++k)
-          block[(k / kDepth<T> * block_ + r) * kDepth<T> + k % kDepth<T>] =
-              split(weights, repeated_, first + r, k);
+          block[(k / depth_ * block_ + r) * depth_ + k % depth_] = split(weights, repeated_, first + r, k);
     }
   }
 }

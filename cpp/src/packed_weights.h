@@ -15,8 +15,10 @@
 /// A layer has `groups` matrices of rows x k. Each is packed by itself as the broadcast or the lane operand
 /// of dense_kernels.h:
 ///
-///     s8    [groups][channel blocks][ceil(k/4)][block][4]
+///     s8    [groups][channel blocks][ceil(k/depth)][block][depth]
 ///     f32   [groups][channel blocks][k][block]
+///
+/// where depth is that of the kernel's broadcast operand, or 4 in a lane operand.
 ///
 /// Kernels take int8 weights in [-127, 127]. A weight of -128 is split exactly into -127 and -1: its column
 /// of the matrix is repeated at the end of k, zero but for the -1, and the activations repeat the matching
@@ -71,8 +73,8 @@ class PackedWeights {
   std::size_t k() const { return source_k_ + repeated_.size(); }
   /// The column of the source that packed column source_k() + i repeats.
   const std::vector<std::uint32_t>& repeated() const { return repeated_; }
-  /// Rounded up to whole groups of four columns for s8.
-  std::size_t padded_k() const { return is_f32() ? k() : (k() + 3) / 4 * 4; }
+  /// Rounded up to whole groups of the kernel's depth for s8.
+  std::size_t padded_k() const { return (k() + k_step_ - 1) / k_step_ * k_step_; }
   std::size_t block() const { return block_; }  ///< channels in a block
   std::size_t element_size() const { return is_f32() ? sizeof(float) : 1; }
   std::size_t bytes() const { return storage_.bytes() + coupled_.bytes(); }
@@ -96,6 +98,7 @@ class PackedWeights {
   void couple(const DenseS8Variant& faster);
 
   std::size_t groups_, rows_, source_k_, block_ = 0;
+  std::size_t depth_ = 1, k_step_ = 1;  // columns that lie side by side, and those that k is a multiple of
   std::vector<std::uint32_t> repeated_;
   const DenseS8Variant* variant_ = nullptr;
   const DenseS8Variant* general_ = nullptr;

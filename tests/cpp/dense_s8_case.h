@@ -99,15 +99,16 @@ struct Operands {
   std::vector<std::uint8_t> x;
 };
 
-/// Packs [count][k] into [blocks][ceil(k / 4)][block][4]; rows beyond the last are zero where `blank`, and
-/// else, like the K beyond the last of activations, anything.
+/// Packs [count][k] as dense_kernels.h says, into groups of the kernel's depth or of four; what may be
+/// anything there is not zero.
 template <class T>
-void pack(const std::vector<T>& values, std::size_t count, std::size_t k, std::size_t block, T flip,
+void pack(const std::vector<T>& values, std::size_t count, std::size_t k, const DenseKernel& kernel, T flip,
           bool weights, bool broadcast, std::uint8_t* packed) {
-  const std::size_t groups = (k + 3) / 4;
-  for (std::size_t i = 0; i < rounded_up(count, block) * groups * 4; ++i) {
-    const std::size_t row = i / (block * groups * 4) * block + i / 4 % block;
-    const std::size_t column = i / (block * 4) % groups * 4 + i % 4;
+  const std::size_t block = broadcast ? kernel.row_block : kernel.lane_block;
+  const std::size_t group = broadcast ? kernel.depth : 4, depth = rounded_up(k, kernel.depth);
+  for (std::size_t i = 0; i < rounded_up(count, block) * depth; ++i) {
+    const std::size_t row = i / (block * depth) * block + i / group % block;
+    const std::size_t column = i / (block * group) % (depth / group) * group + i % group;
     const bool inside = row < count && column < k;
     const bool zero = weights ? column >= k || (broadcast && row >= count) : broadcast && row >= count;
     const auto anything = static_cast<std::uint8_t>(i * 37);
@@ -159,8 +160,9 @@ class Problem {
         operands(shape.channels(), shape.positions(), shape.k),
         bias(shape.channels(), shape.edge),
         scale(shape.type == OutputType::s32 ? 0 : shape.channels(), shape.edge),
-        broadcast_(rounded_up(shape.rows, kernel_.row_block) * rounded_up(shape.k, 4), shape.edge),
-        lane_(rounded_up(shape.lanes, kernel_.lane_block) * rounded_up(shape.k, 4), shape.edge),
+        broadcast_(rounded_up(shape.rows, kernel_.row_block) * rounded_up(shape.k, kernel_.depth),
+                   shape.edge),
+        lane_(rounded_up(shape.lanes, kernel_.lane_block) * rounded_up(shape.k, kernel_.depth), shape.edge),
         folded_(shape.channels(), shape.edge),
         out(shape.out_bytes(), shape.edge) {
     harness::Random random(shape.k + 1);
@@ -180,7 +182,7 @@ class Problem {
 
   /// Rows [row, row + rows) and lanes [lane, lane + lanes), which start at block boundaries.
   void run_part(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) {
-    const std::size_t bytes = rounded_up(shape_.k, 4);
+    const std::size_t bytes = rounded_up(shape_.k, kernel_.depth);
     const std::size_t channel = shape_.axis == ChannelAxis::rows ? row : lane;
     EpilogueS8 e = epilogue;
     e.bias = folded_.data() + channel;
@@ -230,10 +232,10 @@ class Problem {
       for (std::size_t i = 0; i < k; ++i) sum += operands.w[c * k + i];
       folded_[c] = bias[c] + (variant_.flip == 0 ? 0 : 128 * sum);
     }
-    pack<std::int8_t>(operands.w, shape_.channels(), k, in_rows ? kernel_.row_block : kernel_.lane_block, 0,
-                      true, in_rows, in_rows ? broadcast_.data() : lane_.data());
-    pack(operands.x, shape_.positions(), k, in_rows ? kernel_.lane_block : kernel_.row_block, variant_.flip,
-         false, !in_rows, in_rows ? lane_.data() : broadcast_.data());
+    pack<std::int8_t>(operands.w, shape_.channels(), k, kernel_, 0, true, in_rows,
+                      in_rows ? broadcast_.data() : lane_.data());
+    pack(operands.x, shape_.positions(), k, kernel_, variant_.flip, false, !in_rows,
+         in_rows ? lane_.data() : broadcast_.data());
     if (!takes_couples_) return;
     const std::size_t blocks = rounded_up(shape_.rows, kCoupledRows) / kCoupledRows, groups = (k + 3) / 4;
     const CoupledWeights coupled(reinterpret_cast<std::int8_t*>(broadcast_.data()), blocks, groups);

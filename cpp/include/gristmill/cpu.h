@@ -10,9 +10,11 @@ namespace gristmill {
 /// Instruction-set extensions that the levels need, each usable by both the processor and the operating
 /// system.
 struct CpuFeatures {
-  bool avx2 = false;          ///< AVX2, FMA, F16C, BMI1 and BMI2, with the operating system saving YMM state
-  bool avx512vnni = false;    ///< AVX-512 F, BW, VL, DQ and VNNI, with the operating system saving ZMM state
-  bool avx512vbmi = false;    ///< AVX-512 VBMI beside the above
+  bool avx2 = false;        ///< AVX2, FMA, F16C, BMI1 and BMI2, with the operating system saving YMM state
+  bool avx512vnni = false;  ///< AVX-512 F, BW, VL, DQ and VNNI, with the operating system saving ZMM state
+  bool avx512vbmi = false;  ///< AVX-512 VBMI beside the above
+  bool amx =
+      false;  ///< AMX tiles of bytes beside the above, which the operating system lets this process use
   bool neon = false;          ///< Advanced SIMD
   bool neon_dotprod = false;  ///< SDOT and UDOT
   bool neon_i8mm = false;     ///< SMMLA, UMMLA, USMMLA and USDOT

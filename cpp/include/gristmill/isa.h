@@ -10,7 +10,7 @@
 /// A level is a set of kernels compiled for one instruction set. A wheel carries all levels of its
 /// architecture:
 ///
-///     x86-64   scalar < avx2 < avx512vnni
+///     x86-64   scalar < avx2 < avx512vnni < amx
 ///     AArch64  scalar < neon < neon_dotprod < neon_i8mm
 ///     others   scalar
 ///
@@ -22,7 +22,7 @@ namespace gristmill {
 
 struct KernelTable;
 
-enum class Isa : std::uint8_t { scalar, avx2, avx512vnni, neon, neon_dotprod, neon_i8mm };
+enum class Isa : std::uint8_t { scalar, avx2, avx512vnni, amx, neon, neon_dotprod, neon_i8mm };
 
 /// The lower-case name, as users write it.
 std::string_view isa_name(Isa isa) noexcept;
