@@ -28,6 +28,7 @@ class DenseWeightKernel final : public WeightKernel {
             activation_form(conv_.input.type, conv_.input.zero_point, f32_ ? 0 : weights_.variant().flip),
             tile_budget(),
             conv_.weights.has_channel_quads(),
+            false,
             kernel().depth};
   }
 

@@ -24,10 +24,10 @@ struct PanelForm {
   ActivationForm activations;
   std::size_t budget;          ///< bytes that the panels of a tile may take together
   bool channel_quads = false;  ///< quads of which each is four channels of one tap
-  std::size_t depth = 4;       ///< of quads: whole panels have a multiple of so many rows
   /// Of weights with zeros: panel_rows() is called, so that each part of a tile's rows packs anew, and a part
   /// of a lane block takes as long as all of it; and the rows of a part lie apart in the output.
   bool sparse = false;
+  std::size_t depth = 4;  ///< of quads: panels have a multiple of so many rows
 
   std::size_t plane_channels() const { return channel_quads ? 4 : 1; }  ///< in a staged plane
   std::size_t element() const { return kind == PanelKind::planar_f32 ? sizeof(float) : 1; }

@@ -46,6 +46,8 @@ class BreakEven:
 _USUAL = BreakEven(0.40, 0.42, 0.35, 1.4)
 #: By level and kind of layer, measured on layers of ResNet-50 and perceptrons; other levels take the usual ones.
 _BREAK_EVEN = {
+    ("amx", "conv"): BreakEven(0.07, 0.11, 0.50, 1.6),
+    ("amx", "linear"): BreakEven(0.28, 0.35, 0.35, 1.2),
     ("avx512vnni", "conv"): BreakEven(0.27, 0.50, 0.50, 2.0),
     ("avx512vnni", "linear"): BreakEven(0.28, 0.35, 0.35, 1.2),
     ("avx2", "conv"): BreakEven(0.60, 0.65, 0.50, 1.4),

@@ -86,7 +86,7 @@ class DenseAmx {
     const std::size_t next_rows = kTileRows * depth();
     unroll<R * L>([&](auto tile) GRISTMILL_INLINE { zero_tile<tile.value>(); });
     for (std::size_t step = 0; step < steps_; ++step, left += left_step, right += kTileRows * kGroup) {
-      load_tile<4>(left, row_step);
+      load_tile_once<4>(left, row_step);
       load_tile<6>(right, kGroup);
       multiply_tiles<weights, 0, 4, 6>();
       if constexpr (L > 1) {
@@ -94,7 +94,7 @@ class DenseAmx {
         multiply_tiles<weights, 1, 4, 7>();
       }
       if constexpr (R > 1) {
-        load_tile<5>(left + next_rows, row_step);
+        load_tile_once<5>(left + next_rows, row_step);
         multiply_tiles<weights, L, 5, 6>();
         if constexpr (L > 1) multiply_tiles<weights, 3, 5, 7>();
       } else {

@@ -30,6 +30,12 @@ template <int tile>
   __asm__ volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(tile), "r"(from), "r"(step) : "memory");
 }
 
+/// The same of bytes that should not displace others from the nearest cache.
+template <int tile>
+[[gnu::always_inline]] inline void load_tile_once(const void* from, std::size_t step) {
+  __asm__ volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(tile), "r"(from), "r"(step) : "memory");
+}
+
 template <int tile>
 [[gnu::always_inline]] inline void store_tile(void* to, std::size_t step) {
   __asm__ volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(tile), "r"(to), "r"(step) : "memory");
