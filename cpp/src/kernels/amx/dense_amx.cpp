@@ -116,6 +116,10 @@ class DenseAmx {
 
   template <int L>
   void store(const Sums& sums, std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
+    const bool bytes = epilogue_.type == OutputType::u8 || epilogue_.type == OutputType::s8;
+    if constexpr (kChannelsInRows) {
+      if (bytes && epilogue_.small_scales) return store_bytes<L>(sums, row, rows, lane, lanes);
+    }
     const EpilogueAvx512 epilogue(epilogue_);
     for (std::size_t r = 0; r < rows; ++r) {
       __m512i sum[L];
@@ -125,6 +129,31 @@ class DenseAmx {
         epilogue.store<L>(sum, OneChannelAvx512(epilogue_, row + r), job_.out, index, lanes);
       else
         epilogue.store<L>(sum, ManyChannelsAvx512<L>(epilogue_, lane, lanes), job_.out, index, lanes);
+    }
+  }
+
+  /// What the epilogue does for most layers, with its constants in registers for all rows.
+  template <int L>
+  void store_bytes(const Sums& sums, std::size_t row, std::size_t rows, std::size_t lane,
+                   std::size_t lanes) const {
+    const NarrowAvx512 narrow(epilogue_);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __mmask64 stored = first_bits(lanes);
+    const std::size_t stride = job_.out_stride;
+    const std::int32_t* bias = epilogue_.bias + row;
+    const float* scale = epilogue_.scale + row;
+    auto* out = static_cast<std::uint8_t*>(job_.out) + row * stride + lane;
+    for (std::size_t r = 0; r < rows; ++r, out += stride) {
+      const __m512i bias_all = _mm512_set1_epi32(bias[r]);
+      const __m512 scale_all = _mm512_set1_ps(scale[r]);
+      __m512i q[4];
+      unroll<L>([&](auto v) GRISTMILL_INLINE {
+        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums.of_row[r] + 16 * v), bias_all);
+        q[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale_all));
+      });
+      unroll<4 - L>([&](auto v) GRISTMILL_INLINE { q[L + v] = q[0]; });
+      const __m512i bytes = _mm512_permutexvar_epi32(order, narrow(q[0], q[1], q[2], q[3]));
+      _mm512_mask_storeu_epi8(out, stored, bytes);
     }
   }
 
