@@ -291,6 +291,7 @@ struct Singles {
   static constexpr std::size_t kLaneBlock = Level::kFloatVectors * Simd::kWidth;
   static constexpr std::size_t kBlockRows = Level::kFloatRows;
   static constexpr int kSets = vectors > 4 ? 1 : 2;
+  static constexpr bool kRowPairs = Level::kRowPairs;
 
   struct Sum {
     Vector sum[vectors];
@@ -311,6 +312,11 @@ struct Singles {
    public:
     explicit Finish(const SparseJob& job)
         : job_(job), epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)) {}
+
+    [[gnu::always_inline]] void expect(std::size_t channel) const {
+      const float* out = static_cast<const float*>(job_.out) + channel * job_.out_stride;
+      unroll<kLaneBlock / 16>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(out + 16 * line, 1); });
+    }
 
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       const Vector bias = Simd::broadcast(epilogue_.bias + channel);

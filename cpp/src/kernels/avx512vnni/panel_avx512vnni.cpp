@@ -169,8 +169,20 @@ void pack_planar_u8(const PackJob& job, std::size_t lanes, std::uint8_t* panel) 
   });
 }
 
+/// Rows whose lanes are one run.
+void copy_rows(const PackJob& job, float* panel) {
+  const float* base = static_cast<const float*>(job.base) + job.runs[0].source;
+  for (std::size_t k = 0; k < job.rows; ++k, panel += kMostLanes) {
+    const float* row = base + job.row_offset[k];
+    unroll<4>([&](auto i)
+                  GRISTMILL_INLINE { _mm512_storeu_ps(panel + 16 * i, _mm512_loadu_ps(row + 16 * i)); });
+  }
+}
+
 /// In strips of rows, so that what one group has brought into the first-level cache is there for the others.
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
+  if (job.run_count == 1 && lanes == kMostLanes && job.runs[0].count == kMostLanes)
+    return copy_rows(job, panel);
   constexpr std::size_t kStrip = 32;
   const Group groups[] = {{job, 0, 16}, {job, 16, 16}, {job, 32, 16}, {job, 48, 16}};
   const auto* base = static_cast<const float*>(job.base);
