@@ -18,7 +18,8 @@ class DenseWeightKernel final : public WeightKernel {
       : conv_(conv),
         weights_(conv.weights.dense()),
         f32_(weights_.is_f32()),
-        in_place_(f32_ && reads_in_place(conv, kernel().lane_block)) {}
+        in_place_(f32_ && reads_in_place(conv, kernel().lane_block)),
+        has_passes_(conv.stage.has_passes() && !conv.stage.adds_in_kernel()) {}
 
   PanelForm panel() const override {
     return {f32_ ? PanelKind::planar_f32 : PanelKind::quads,
@@ -41,7 +42,7 @@ class DenseWeightKernel final : public WeightKernel {
   void multiply(const Tile& tile, WorkerScratch& scratch, std::size_t first_row,
                 std::size_t last_row) const override {
     std::size_t step = last_row - first_row;
-    if (conv_.stage.has_passes()) {
+    if (has_passes_) {
       const std::size_t fitting = kStoredBytes / (tile.lanes * element_size(conv_.stage.output()));
       step = std::max(fitting / weights_.block(), std::size_t{1}) * weights_.block();
     }
@@ -83,7 +84,9 @@ class DenseWeightKernel final : public WeightKernel {
     const std::size_t channel = tile.group * weights_.rows() + row;
     const std::size_t positions = conv_.layout.positions();
     const std::size_t offset = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
-    const EpilogueF32 epilogue_f32 = f32_ ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
+    const bool adds = conv_.stage.adds_in_kernel();
+    const float* residual = adds ? static_cast<const float*>(conv_.residual) + offset : nullptr;
+    const EpilogueF32 epilogue_f32 = f32_ ? conv_.stage.kernel_f32(channel, residual) : EpilogueF32{};
     const EpilogueS8 epilogue_s8 = f32_ ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     const DenseJob job{weights_.at(tile.group, row),
                        in_place_ ? static_cast<const void*>(in_place(tile)) : tile.panels(),
@@ -96,13 +99,13 @@ class DenseWeightKernel final : public WeightKernel {
                        weights_.couples(tile.group, row),
                        in_place_ ? conv_.in_plane() : 0};
     kernel().multiply(job);
-    if (conv_.stage.has_passes())
+    if (has_passes_)
       conv_.stage.finish({conv_.out, conv_.residual, offset, rows, tile.lanes, positions}, conv_.kernels);
   }
 
   const ConvCall& conv_;
   const PackedWeights& weights_;
-  const bool f32_, in_place_;
+  const bool f32_, in_place_, has_passes_;
 };
 
 }  // namespace

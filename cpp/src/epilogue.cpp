@@ -249,6 +249,15 @@ EpilogueF32 OutputStage::kernel_f32(std::size_t first) const {
   return {bias_f32_.data() + first, low_, high_};
 }
 
+EpilogueF32 OutputStage::kernel_f32(std::size_t first, const float* residual) const {
+  EpilogueF32 epilogue = kernel_f32(first);
+  if (residual == nullptr) return epilogue;
+  epilogue.residual = residual;
+  epilogue.sum_low = residual_->low;
+  epilogue.sum_high = residual_->high;
+  return epilogue;
+}
+
 void OutputStage::finish(const StoredTile& stored, const KernelTable& kernels) const {
   StoredTile tile = stored;
   if (tile.lanes == tile.stride) {

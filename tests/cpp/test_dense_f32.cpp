@@ -69,14 +69,20 @@ class Problem {
   /// Runs rows [row, row + rows) and lanes [lane, lane + lanes), which start at block boundaries.
   void run_part(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) {
     const bool in_rows = shape_.axis == ChannelAxis::rows;
-    const EpilogueF32 epilogue{bias.data() + (in_rows ? row : lane), low, high};
+    const std::size_t output = row * stride() + lane;
+    const EpilogueF32 epilogue{bias.data() + (in_rows ? row : lane),
+                               low,
+                               high,
+                               residual.size() == 0 ? nullptr : residual.data() + output,
+                               sum_low,
+                               sum_high};
     const DenseJob job{broadcast_.data() + row * shape_.k,
                        lane_.data() + lane * (shape_.in_place ? 1 : shape_.k),
                        shape_.k,
                        rows,
                        lanes,
                        &epilogue,
-                       out.data() + row * stride() + lane,
+                       out.data() + output,
                        stride(),
                        {},
                        shape_.in_place ? lane_stride() : 0};
@@ -147,7 +153,8 @@ class Problem {
  public:
   std::vector<float> a, b;
   GuardedBuffer<float> bias;
-  float low = -kInf, high = kInf;
+  float low = -kInf, high = kInf, sum_low = -kInf, sum_high = kInf;
+  std::vector<float> residual;  // as the output, or empty
 
  private:
   GuardedBuffer<float> broadcast_, lane_;
@@ -306,6 +313,31 @@ ISA_TEST(dense_f32_clamps) {
         for (const float result : problem.out.view()) CHECK_EQ(result, std::min(std::max(value, low), high));
       }
     }
+  }
+}
+
+ISA_TEST(dense_f32_adds_residuals_as_a_separate_step) {
+  std::vector<Shape> shapes = large_shapes();
+  for (const ChannelAxis axis : kAxes)
+    for (std::size_t lanes = 1; lanes <= 101; lanes += harness::quick() ? 5 : 1)
+      shapes.push_back({lanes % 19 + 1, lanes, 3, axis, lanes % 3});
+  for (const Shape& shape : shapes) {
+    Problem plain(dense(isa), shape, shape.k), added(dense(isa), shape, shape.k);
+    plain.low = added.low = -1;
+    added.sum_low = 0;
+    added.sum_high = 2;
+    harness::Random random(shape.lanes);
+    added.residual.resize(added.out.size());
+    for (float& value : added.residual) value = static_cast<float>(random.unit() * 2 - 1);
+    added.residual[0] = kNan;
+    plain.run();
+    added.run();
+    for (std::size_t i = 0; i < plain.out.size(); ++i) {
+      if (i % plain.stride() >= shape.lanes) continue;
+      const float sum = plain.out[i] + added.residual[i], raised = sum < 0 ? 0 : sum;
+      plain.out[i] = raised > 2 ? 2 : raised;
+    }
+    CHECK_SAME(added.out.view(), plain.out.view(), describe(shape));
   }
 }
 

@@ -18,8 +18,9 @@ struct Slice {
   std::size_t lane_k_step;          ///< floats of the lane operand from one k to the next
   std::size_t lane_ahead;           ///< floats to lanes of the same k that will be needed later
   bool first, last;                 ///< whether sums start at zero, and whether they end in the epilogue
+  const EpilogueF32& epilogue;
   const float* bias;
-  float low, high;
+  const float* residual;  ///< null without, and before the last slice
   float* out;
   std::size_t out_stride;
 };
@@ -54,6 +55,7 @@ struct Tiles {
     const auto load = [&](const float* from, int n) {
       return n + 1 < N || whole ? Simd::load(from) : Simd::load_first(from, last_lanes);
     };
+    if (slice.residual != nullptr) prefetch_residual<R, N>(slice);
     RowVector single[1][1][kRowVectors];
     if constexpr (S == 1) load_columns<1, 1>(slice, N * kWidth, R, single);
     Vector sum[R][N];
@@ -135,11 +137,32 @@ struct Tiles {
     }
   }
 
+  /// It was last used long ago.
+  template <int R, int N>
+  [[gnu::always_inline]] static void prefetch_residual(const Slice& slice) {
+    unroll<R>([&](auto r) {
+      unroll<N>([&](auto n) { __builtin_prefetch(slice.residual + r * slice.out_stride + n * kWidth); });
+    });
+  }
+
+  template <int R, int N, class Load>
+  [[gnu::always_inline]] static void add_residual(const Slice& slice, Vector (&sum)[R][N], Load load) {
+    const Vector low = Simd::broadcast(&slice.epilogue.sum_low);
+    const Vector high = Simd::broadcast(&slice.epilogue.sum_high);
+    unroll<R>([&](auto r) {
+      unroll<N>([&](auto n) {
+        const Vector residual = load(slice.residual + r * slice.out_stride + n * kWidth, n);
+        sum[r][n] = Simd::clamp(Simd::add(sum[r][n], residual), low, high);
+      });
+    });
+  }
+
   template <int R, int N, class Load>
   [[gnu::always_inline]] static void store_lanes(const Slice& slice, Vector (&sum)[R][N], Load load,
                                                  std::size_t last_lanes) {
     if (slice.last) {
-      const Vector low = Simd::broadcast(&slice.low), high = Simd::broadcast(&slice.high);
+      const EpilogueF32& epilogue = slice.epilogue;
+      const Vector low = Simd::broadcast(&epilogue.low), high = Simd::broadcast(&epilogue.high);
       unroll<N>([&](auto n) {
         Vector bias;
         if constexpr (axis == ChannelAxis::lanes) bias = load(slice.bias + n * kWidth, n);
@@ -149,6 +172,7 @@ struct Tiles {
         });
       });
     }
+    if (slice.residual != nullptr) add_residual<R, N>(slice, sum, load);
     unroll<R>([&](auto r) {
       float* out = slice.out + r * slice.out_stride;
       unroll<N - 1>([&](auto n) { Simd::store(out + n * kWidth, sum[r][n]); });
@@ -210,16 +234,22 @@ struct Tiles {
       float* out = slice.out + lane + t;
       for (std::size_t r = 0; r < rows; ++r) {
         const float sum = columns[r / kRowBlock * kColumn + r % kRowBlock];
-        out[r * slice.out_stride] =
-            slice.last ? finished(sum, slice, axis == ChannelAxis::rows ? r : lane + t) : sum;
+        out[r * slice.out_stride] = slice.last ? finished(sum, slice, r, lane + t) : sum;
       }
     }
   }
 
-  static float finished(float sum, const Slice& slice, std::size_t channel) {
-    float value = sum + slice.bias[channel];
-    value = value < slice.low ? slice.low : value;
-    return value > slice.high ? slice.high : value;
+  static float finished(float sum, const Slice& slice, std::size_t row, std::size_t lane) {
+    const EpilogueF32& epilogue = slice.epilogue;
+    const float value =
+        clamp(sum + slice.bias[axis == ChannelAxis::rows ? row : lane], epilogue.low, epilogue.high);
+    if (slice.residual == nullptr) return value;
+    return clamp(value + slice.residual[row * slice.out_stride + lane], epilogue.sum_low, epilogue.sum_high);
+  }
+
+  static float clamp(float value, float low, float high) {
+    value = value < low ? low : value;
+    return value > high ? high : value;
   }
 };
 

@@ -176,6 +176,8 @@ class DenseF32 {
   Slice at(std::size_t row, std::size_t lane, std::size_t within = 0) const {
     const auto& epilogue = *static_cast<const EpilogueF32*>(job_.epilogue);
     const std::size_t channel = axis == ChannelAxis::rows ? row : lane + within;
+    const std::size_t output = row * job_.out_stride + lane + within;
+    const bool last = begin_ + depth_ == job_.k;
     const float* lane_operand = static_cast<const float*>(job_.lane);
     lane_operand += in_place() ? begin_ * job_.lane_stride + lane : lane * job_.k + begin_ * kLaneBlock;
     return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * Tile::kBroadcastStep,
@@ -186,11 +188,11 @@ class DenseF32 {
             in_place() ? job_.lane_stride : kLaneBlock,
             in_place() ? kLaneBlock + row / kRowBlock % kVectors * kWidth : 0,
             begin_ == 0,
-            begin_ + depth_ == job_.k,
+            last,
+            epilogue,
             epilogue.bias + channel,
-            epilogue.low,
-            epilogue.high,
-            static_cast<float*>(job_.out) + row * job_.out_stride + lane + within,
+            last && epilogue.residual != nullptr ? epilogue.residual + output : nullptr,
+            static_cast<float*>(job_.out) + output,
             job_.out_stride};
   }
 

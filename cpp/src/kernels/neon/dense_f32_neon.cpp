@@ -33,7 +33,11 @@ struct F32x4 {
   static Vector fma(Vector a, Vector b, Vector sum) { return vfmaq_f32(sum, a, b); }
   static Vector add(Vector a, Vector b) { return vaddq_f32(a, b); }
   /// max and min return NaN where either operand is.
-  static Vector clamp(Vector x, Vector low, Vector high) { return vminq_f32(vmaxq_f32(x, low), high); }
+  /// Comparing and selecting leaves NaN and the sign of zero alone.
+  static Vector clamp(Vector x, Vector low, Vector high) {
+    x = vbslq_f32(vcltq_f32(x, low), low, x);
+    return vbslq_f32(vcgtq_f32(x, high), high, x);
+  }
 };
 
 /// 8 x 12: 24 sums, three vectors of lanes and two of rows, whose elements the multiplications pick, fit 32

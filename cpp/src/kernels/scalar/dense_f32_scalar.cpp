@@ -38,7 +38,10 @@ void multiply(const DenseJob& job) {
       for (std::size_t r = 0; r < smaller(kRowBlock, job.rows - row); ++r) {
         for (std::size_t l = 0; l < smaller(kLaneBlock, job.lanes - lane); ++l) {
           const std::size_t channel = axis == ChannelAxis::rows ? row + r : lane + l;
-          out[(row + r) * job.out_stride + lane + l] = finish_f32(epilogue, channel, sum[r][l]);
+          const std::size_t at = (row + r) * job.out_stride + lane + l;
+          out[at] = finish_f32(epilogue, channel, sum[r][l]);
+          if (epilogue.residual != nullptr)
+            out[at] = clamp_f32(out[at] + epilogue.residual[at], epilogue.sum_low, epilogue.sum_high);
         }
       }
     }

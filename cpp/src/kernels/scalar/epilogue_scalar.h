@@ -31,11 +31,14 @@ static inline void store_s8(const EpilogueS8& epilogue, std::size_t channel, std
   static_cast<std::uint8_t*>(out)[index] = static_cast<std::uint8_t>(q);
 }
 
-/// What an f32 accumulator of channel `channel` is stored as; NaN stays NaN.
+static inline float clamp_f32(float value, float low, float high) {
+  value = value < low ? low : value;
+  return value > high ? high : value;
+}
+
+/// What an f32 accumulator of channel `channel` is stored as, before a residual; NaN stays NaN.
 static inline float finish_f32(const EpilogueF32& epilogue, std::size_t channel, float acc) {
-  float value = acc + epilogue.bias[channel];
-  value = value < epilogue.low ? epilogue.low : value;
-  return value > epilogue.high ? epilogue.high : value;
+  return clamp_f32(acc + epilogue.bias[channel], epilogue.low, epilogue.high);
 }
 
 }  // namespace gristmill
