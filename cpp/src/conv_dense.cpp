@@ -11,6 +11,8 @@ namespace {
 
 /// Stored outputs that wait for the epilogue's passes.
 constexpr std::size_t kStoredBytes = std::size_t{1} << 16;
+/// K of a slice, and lanes, of panels for weights that a cache near the core holds and for others.
+constexpr std::size_t kNearDepth = 192, kNearLanes = 48, kFarDepth = 256;
 
 class DenseWeightKernel final : public WeightKernel {
  public:
@@ -19,7 +21,8 @@ class DenseWeightKernel final : public WeightKernel {
         weights_(conv.weights.dense()),
         f32_(weights_.is_f32()),
         in_place_(f32_ && reads_in_place(conv, kernel().lane_block)),
-        has_passes_(conv.stage.has_passes() && !conv.stage.adds_in_kernel()) {}
+        has_passes_(conv.stage.has_passes() && !conv.stage.adds_in_kernel()),
+        sliced_(f32_ && !in_place_ && !has_passes_ && weights_.k() > 0) {}
 
   PanelForm panel() const override {
     return {f32_ ? PanelKind::planar_f32 : PanelKind::quads,
@@ -42,6 +45,7 @@ class DenseWeightKernel final : public WeightKernel {
   void multiply(const Tile& tile, WorkerScratch& scratch, std::size_t first_row,
                 std::size_t last_row) const override {
     std::size_t step = last_row - first_row;
+    if (sliced_ && step == weights_.rows()) return multiply_slices(tile, scratch);
     if (has_passes_) {
       const std::size_t fitting = kStoredBytes / (tile.lanes * element_size(conv_.stage.output()));
       step = std::max(fitting / weights_.block(), std::size_t{1}) * weights_.block();
@@ -79,33 +83,74 @@ class DenseWeightKernel final : public WeightKernel {
     return f32_ ? conv_.kernels.dense.f32_channels_in_rows : weights_.variant().channels_in_rows;
   }
 
+  /// Lanes of a tile, and what a kernel reads of them: all of K in place or in panels, or some.
+  struct Lanes {
+    std::size_t first, count;
+    const void* operand;
+    std::size_t stride = 0, first_k = 0, part_k = 0;
+  };
+
+  /// Output (row, first lane) of all.
+  std::size_t offset_of(const Tile& tile, std::size_t row, std::size_t lane) const {
+    const std::size_t plane = tile.image * conv_.weights.out_channels() + tile.group * weights_.rows() + row;
+    return plane * conv_.layout.positions() + tile.first + lane;
+  }
+
   void multiply_rows(const Tile& tile, const WorkerScratch& scratch, std::size_t row,
                      std::size_t rows) const {
+    const Lanes lanes = in_place_ ? Lanes{0, tile.lanes, in_place(tile), conv_.in_plane()}
+                                  : Lanes{0, tile.lanes, tile.panels()};
+    multiply_lanes(tile, scratch, row, rows, lanes);
+    if (!has_passes_) return;
+    conv_.stage.finish(
+        {conv_.out, conv_.residual, offset_of(tile, row, 0), rows, tile.lanes, conv_.layout.positions()},
+        conv_.kernels);
+  }
+
+  /// All rows, a slice of K at a time, so that panels are read from the cache that they are packed into.
+  /// Weights that a cache near the core holds are read for every lane block anew.
+  void multiply_slices(const Tile& tile, const WorkerScratch& scratch) const {
+    const std::size_t block = kernel().lane_block, k = weights_.k();
+    const bool near = weights_.bytes() < panel_budget();
+    const std::size_t slices = ceil_div(k, near ? kNearDepth : kFarDepth);
+    const std::size_t depth = round_up(ceil_div(k, slices), 4);
+    const std::size_t step = near ? round_up(kNearLanes, block) : tile.lanes;
+    for (std::size_t lane = 0, lanes = 0; lane < tile.lanes; lane += lanes) {
+      lanes = tile.lanes - lane < step + block ? tile.lanes - lane : step;
+      for (std::size_t first = 0; first < k; first += depth) {
+        const std::size_t part = std::min(depth, k - first);
+        const std::byte* panels = tile.panel_rows(lane, ceil_div(lanes, block), first, part);
+        multiply_lanes(tile, scratch, 0, weights_.rows(), {lane, lanes, panels, 0, first, part});
+      }
+    }
+  }
+
+  void multiply_lanes(const Tile& tile, const WorkerScratch& scratch, std::size_t row, std::size_t rows,
+                      const Lanes& lanes) const {
     const std::size_t channel = tile.group * weights_.rows() + row;
-    const std::size_t positions = conv_.layout.positions();
-    const std::size_t offset = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
+    const std::size_t offset = offset_of(tile, row, lanes.first);
     const bool adds = conv_.stage.adds_in_kernel();
     const float* residual = adds ? static_cast<const float*>(conv_.residual) + offset : nullptr;
     const EpilogueF32 epilogue_f32 = f32_ ? conv_.stage.kernel_f32(channel, residual) : EpilogueF32{};
     const EpilogueS8 epilogue_s8 = f32_ ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     const DenseJob job{weights_.at(tile.group, row),
-                       in_place_ ? static_cast<const void*>(in_place(tile)) : tile.panels(),
+                       lanes.operand,
                        weights_.k(),
                        rows,
-                       tile.lanes,
+                       lanes.count,
                        f32_ ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8,
                        static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output()),
-                       positions,
+                       conv_.layout.positions(),
                        weights_.couples(tile.group, row),
-                       in_place_ ? conv_.in_plane() : 0};
+                       lanes.stride,
+                       lanes.first_k,
+                       lanes.part_k};
     kernel().multiply(job);
-    if (has_passes_)
-      conv_.stage.finish({conv_.out, conv_.residual, offset, rows, tile.lanes, positions}, conv_.kernels);
   }
 
   const ConvCall& conv_;
   const PackedWeights& weights_;
-  const bool f32_, in_place_, has_passes_;
+  const bool f32_, in_place_, has_passes_, sliced_;
 };
 
 }  // namespace

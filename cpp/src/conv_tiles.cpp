@@ -270,11 +270,14 @@ class ScratchTile final : public Tile {
     return panel;
   }
 
-  const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const override {
+  const std::byte* panel_rows(std::size_t lane, std::size_t panels, std::size_t first_k,
+                              std::size_t rows) const override {
     const std::size_t position = (image * tiled_.groups + group) * tiled_.positions() + first + lane;
     const std::size_t packed = position * tiled_.panel.rows + first_k;
-    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(tiled_.panel.bytes_of(rows)));
-    if (scratch_.packed_tile != packed) pack(lane, first_k, rows, panel);
+    const std::size_t bytes = tiled_.panel.bytes_of(rows);
+    auto* panel = static_cast<std::byte*>(scratch_.panel.reserve(panels * bytes));
+    for (std::size_t p = 0; p < panels && scratch_.packed_tile != packed; ++p)
+      pack(lane + p * tiled_.panel.lane_block, first_k, rows, panel + p * bytes);
     scratch_.packed_tile = packed;
     return panel;
   }

@@ -47,7 +47,12 @@ class Tile {
   virtual const std::byte* panels() const = 0;
   /// Rows first_k .. first_k + rows of the panel that begins at that lane, which repeats none of its rows.
   /// Both are multiples of 4, or the rows end the panel. They last until the next call.
-  virtual const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const = 0;
+  const std::byte* panel_rows(std::size_t lane, std::size_t first_k, std::size_t rows) const {
+    return panel_rows(lane, 1, first_k, rows);
+  }
+  /// The same of several panels, one after the other.
+  virtual const std::byte* panel_rows(std::size_t lane, std::size_t panels, std::size_t first_k,
+                                      std::size_t rows) const = 0;
 
  protected:
   Tile(std::size_t of_image, std::size_t of_group, std::size_t first_position, std::size_t positions)

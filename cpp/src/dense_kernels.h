@@ -61,6 +61,10 @@ struct DenseJob {
   /// 0, or the lane operand is no panel but a matrix of K rows that begin this many floats apart: f32 with
   /// channels in rows only. Of each row whole vectors are read, of 16 floats or fewer.
   std::size_t lane_stride = 0;
+  /// Where part_k is not 0, the lane operand holds no more than that many K, from first_k on: f32 with
+  /// channels in rows only. Calls for all parts, in ascending order, come to one; between them sums rest in
+  /// the output.
+  std::size_t first_k = 0, part_k = 0;
 };
 
 /// A kernel and the blocks of its operands.

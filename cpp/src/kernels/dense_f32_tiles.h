@@ -48,6 +48,7 @@ namespace gristmill {
 namespace {
 
 constexpr int kMaxSingles = 4;
+constexpr std::size_t kShortDepth = 96;
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
 constexpr std::size_t blocks_of(std::size_t n, std::size_t block) { return (n + block - 1) / block; }
@@ -74,19 +75,20 @@ class DenseF32 {
     // One block of rows, or of lanes, reads what it is multiplied by once: that needs no cache to stay in.
     const bool once = job_.rows <= kRowBlock;
     const std::size_t most = in_place() ? Level::kDepthInPlace : Level::kDepth;
-    const std::size_t slices = once || job_.k == 0 ? 1 : blocks_of(job_.k, most);
-    const std::size_t depth = blocks_of(job_.k, slices);
+    const std::size_t slices = once || lane_k() == 0 ? 1 : blocks_of(lane_k(), most);
+    const std::size_t depth = blocks_of(lane_k(), slices);
     const std::size_t chunk = Level::kChunkBytes / ((depth + 1) * sizeof(float));
     const std::size_t rows = job_.lanes < 2 * kLaneBlock ? job_.rows : (chunk / kRowBlock + 1) * kRowBlock;
     const std::size_t lanes = once ? job_.lanes : (chunk / kLaneBlock + 1) * kLaneBlock;
     for (std::size_t row = 0; row < job_.rows; row += rows) {
       for (std::size_t lane = 0; lane < job_.lanes; lane += lanes) {
-        begin_ = 0;
+        begin_ = job_.first_k;
+        const std::size_t end = begin_ + lane_k();
         do {
-          depth_ = smaller(depth, job_.k - begin_);
+          depth_ = smaller(depth, end - begin_);
           multiply(row, smaller(rows, job_.rows - row), lane, smaller(lanes, job_.lanes - lane));
           begin_ += depth_;
-        } while (begin_ < job_.k);
+        } while (begin_ < end);
       }
     }
   }
@@ -96,16 +98,28 @@ class DenseF32 {
     const bool single = tail == 1 && lanes > 1 && kMostSingles > 0;
     const std::size_t plain_end = single ? end - kLaneBlock : end;
     const std::size_t tail_rows = rows % kRowBlock, row_end = row + rows - tail_rows;
-    for (std::size_t l = lane; l < plain_end; l += kLaneBlock) {
-      for (std::size_t r = row; r < row_end; r += kRowBlock)
-        Tile::template lane_tile<kRowBlock, kVectors, 1, 0>(at(r, l), kWidth);
-    }
+    multiply_plain(row, row_end, lane, plain_end);
     if (tail_rows != 0) multiply_tail_rows<kRowBlock - 1>(row_end, tail_rows, lane, plain_end);
     if (single) {
       for_each_row_block<smaller(kMostSingles, 1)>(row, rows, plain_end, kVectors, kWidth);
     } else if (tail != 0) {
       multiply_tail_lanes(row, rows, end, tail);
     }
+  }
+
+  /// Whole blocks. Residuals come from far away: where K is too short to wait for them behind it, tiles
+  /// follow each other along their rows, which the hardware sees coming.
+  void multiply_plain(std::size_t row, std::size_t row_end, std::size_t lane, std::size_t lane_end) const {
+    const auto multiply = [this](std::size_t r, std::size_t l) {
+      Tile::template lane_tile<kRowBlock, kVectors, 1, 0>(at(r, l), kWidth);
+    };
+    if (epilogue().residual != nullptr && depth_ <= kShortDepth) {
+      for (std::size_t r = row; r < row_end; r += kRowBlock)
+        for (std::size_t l = lane; l < lane_end; l += kLaneBlock) multiply(r, l);
+      return;
+    }
+    for (std::size_t l = lane; l < lane_end; l += kLaneBlock)
+      for (std::size_t r = row; r < row_end; r += kRowBlock) multiply(r, l);
   }
 
   /// Fewer rows than a block: several lane blocks at once, to keep enough sums in flight.
@@ -171,27 +185,30 @@ class DenseF32 {
   }
 
   bool in_place() const { return job_.lane_stride != 0; }
+  /// K of the lane operand.
+  std::size_t lane_k() const { return job_.part_k != 0 ? job_.part_k : job_.k; }
+  const EpilogueF32& epilogue() const { return *static_cast<const EpilogueF32*>(job_.epilogue); }
 
   /// The slice whose tile starts at block-aligned (row, lane), `within` lanes into the lane block.
   Slice at(std::size_t row, std::size_t lane, std::size_t within = 0) const {
-    const auto& epilogue = *static_cast<const EpilogueF32*>(job_.epilogue);
     const std::size_t channel = axis == ChannelAxis::rows ? row : lane + within;
     const std::size_t output = row * job_.out_stride + lane + within;
     const bool last = begin_ + depth_ == job_.k;
     const float* lane_operand = static_cast<const float*>(job_.lane);
-    lane_operand += in_place() ? begin_ * job_.lane_stride + lane : lane * job_.k + begin_ * kLaneBlock;
+    const std::size_t k = begin_ - job_.first_k;
+    lane_operand += in_place() ? k * job_.lane_stride + lane : lane * lane_k() + k * kLaneBlock;
     return {static_cast<const float*>(job_.broadcast) + row * job_.k + begin_ * Tile::kBroadcastStep,
             lane_operand + within,
             depth_,
             Tile::kPlainRows ? job_.k : job_.k * kRowBlock,
-            in_place() ? kLaneBlock : job_.k * kLaneBlock,
+            in_place() ? kLaneBlock : lane_k() * kLaneBlock,
             in_place() ? job_.lane_stride : kLaneBlock,
             in_place() ? kLaneBlock + row / kRowBlock % kVectors * kWidth : 0,
             begin_ == 0,
             last,
-            epilogue,
-            epilogue.bias + channel,
-            last && epilogue.residual != nullptr ? epilogue.residual + output : nullptr,
+            epilogue(),
+            epilogue().bias + channel,
+            last && epilogue().residual != nullptr ? epilogue().residual + output : nullptr,
             static_cast<float*>(job_.out) + output,
             job_.out_stride};
   }
