@@ -17,10 +17,12 @@ import pytest
 
 import gristmill as gm
 from graphs import Network, random_feeds
+from gristmill import _core
 from gristmill.compile import Packer, compile_graph
 from gristmill.compile.packer import DENSE, Choice, Layer, Packed, ZeroPattern
 from gristmill.compile.selection import Heuristic, Measured, fastest
 from gristmill.compile.timings import MOST_ENTRIES, Timings, cache_folder
+from gristmill.errors import DTypeError
 from gristmill.graph import Graph
 from gristmill.operators import TensorType
 from gristmill.passes import simplify
@@ -285,3 +287,13 @@ def test_heuristic_goes_by_the_pattern_of_zeros() -> None:
     taps = np.kron(net.random.random((16, 8, 3, 3)) < 0.1, np.ones((1, 4, 1, 1)))
     pattern = ZeroPattern.of(taps.astype(np.int8))
     assert pattern.touched == pattern.density
+
+
+def test_zeros_are_counted(isa: str) -> None:
+    assert isa in _core.supported_isas()
+    random = np.random.default_rng(4)
+    for shape in [(0, 3), (1, 1), (7, 9, 3, 3), (64, 300)]:
+        weights = random.integers(-2, 3, shape).astype(np.int8)
+        assert _core.count_nonzero(weights) == np.count_nonzero(weights)
+    with pytest.raises(DTypeError):
+        _core.count_nonzero(np.zeros(3, np.uint8))

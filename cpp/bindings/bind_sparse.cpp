@@ -123,6 +123,15 @@ const char* format_name(const std::optional<SparseKind>& kind) {
 }
 
 void bind_sparse(py::module_& m) {
+  m.def(
+      "count_nonzero",
+      [](py::handle weights) {
+        const py::array array = contiguous(weights, "weights");
+        require_dtype(array, kInt8, "weights");
+        return count_nonzero(
+            {static_cast<const std::int8_t*>(array.data()), static_cast<std::size_t>(array.size())});
+      },
+      py::arg("weights"));
   py::class_<CsrStorage> cls(m, "CsrMatrix", py::is_final(), plain_metaclass(),
                              "See gristmill.kernels.CsrMatrix.");
   cls.def(py::init(&make_storage), py::arg("indptr"), py::arg("indices"), py::arg("data"), py::arg("shape"));

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "aligned_buffer.h"
 #include "checked_size.h"
 #include "conv_plan.h"
 #include "depthwise_weights.h"
@@ -90,21 +91,28 @@ bool takes_channel_quads(const float*, const std::array<std::size_t, 4>&, const 
 
 /// The weights with K = (c / 4, kh, kw, c % 4).
 template <class T>
-std::vector<T> in_channel_quads(const T* weights, const std::array<std::size_t, 4>& shape) {
+AlignedBuffer in_channel_quads(const T* weights, const std::array<std::size_t, 4>& shape,
+                               const KernelTable& kernels) {
   const std::size_t taps = shape[2] * shape[3], quads = shape[0] * shape[1] / 4;
-  std::vector<T> ordered(quads * taps * 4);
-  T* to = ordered.data();
-  for (std::size_t quad = 0; quad < quads; ++quad, weights += 4 * taps)
-    for (std::size_t tap = 0; tap < taps; ++tap)
-      for (std::size_t c = 0; c < 4; ++c) *to++ = weights[c * taps + tap];
+  AlignedBuffer ordered(quads * taps * 4 * sizeof(T));
+  T* to = ordered.data<T>();
+  if constexpr (sizeof(T) == 1) {
+    kernels.weight.interleave(weights, quads, taps, to);
+  } else {
+    for (std::size_t quad = 0; quad < quads; ++quad, weights += 4 * taps)
+      for (std::size_t tap = 0; tap < taps; ++tap)
+        for (std::size_t c = 0; c < 4; ++c) *to++ = weights[c * taps + tap];
+  }
   return ordered;
 }
 
 template <class T>
-CsrMatrix<T> in_channel_quads(const CsrMatrix<T>& weights, const std::array<std::size_t, 4>& shape) {
+CsrMatrix<T> in_channel_quads(const CsrMatrix<T>& weights, const std::array<std::size_t, 4>& shape,
+                              const KernelTable& kernels) {
   std::vector<T> dense(weights.rows() * weights.columns());
   weights.to_dense(dense);
-  return CsrMatrix<T>::from_dense(in_channel_quads(dense.data(), shape), weights.rows(), weights.columns());
+  const AlignedBuffer ordered = in_channel_quads(dense.data(), shape, kernels);
+  return CsrMatrix<T>::from_dense({ordered.data<T>(), dense.size()}, weights.rows(), weights.columns());
 }
 
 }  // namespace
@@ -145,7 +153,8 @@ void PackedConv::pack_sparse(const CsrMatrix<T>& weights, SparseKind kind) {
   // So that a block is four channels of one tap, which is what prunes well. With one tap it is that anyway.
   channel_quads_ = kind == SparseKind::blocks && shape_[2] * shape_[3] > 1 && shape_[1] % 4 == 0;
   sparse_ = std::make_unique<const SparseWeights>(
-      channel_quads_ ? in_channel_quads(weights, shape_) : weights, groups(), kind, kernel_table(isa_));
+      channel_quads_ ? in_channel_quads(weights, shape_, kernel_table(isa_)) : weights, groups(), kind,
+      kernel_table(isa_));
 }
 
 template <class T>
@@ -159,11 +168,11 @@ void PackedConv::pack(const T* weights) {
     channels_ = std::make_unique<const DepthwiseWeights>(view, kernel(), kernels);
     return;
   }
-  std::vector<T> ordered;
+  AlignedBuffer ordered;
   channel_quads_ = takes_channel_quads(weights, shape_, attributes_);
-  if (channel_quads_) {
-    ordered = in_channel_quads(weights, shape_);
-    view.data = ordered.data();
+  if (channel_quads_ && shape_[2] * shape_[3] > 1) {  // else they are in that order
+    ordered = in_channel_quads(weights, shape_, kernels);
+    view.data = ordered.data<T>();
   }
   dense_ = std::make_unique<const PackedWeights>(view, WeightSide::broadcast, kernels);
 }

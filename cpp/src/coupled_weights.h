@@ -3,10 +3,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "dense_kernels.h"
+#include "kernel_table.h"
 
 /// Brings packed weights into the form of DenseCouples: finds the couples, and cuts off what exceeds them.
 ///
@@ -26,31 +28,28 @@ class Coupler {
 
   using Step = std::pair<Entry, Entry>;
 
-  explicit Coupler(std::size_t groups);
+  Coupler(std::size_t groups, const KernelTable& kernels);
 
   /// Results are valid until the next call.
   void couple(const std::int8_t* block);
 
   const std::vector<std::uint16_t>& order() const { return order_; }
-  const std::vector<std::int8_t>& weights() const { return weights_; }  ///< in that order, less the excess
+  /// In that order, less the excess.
+  std::span<const std::int8_t> weights() const { return {weights_.data(), order_.size() * kCoupledRows * 4}; }
   const std::vector<Step>& excess(std::size_t row) const { return excess_[row]; }
   /// Of the further pass over the excess.
   std::size_t steps() const;
 
  private:
-  /// The sums of the positive weights of each pair, and of the magnitudes of the negative ones, in words of
-  /// 16 bits.
-  using PairSums = std::array<std::uint64_t, kCoupledRows>;
-
-  void find_order();
   void cut(std::size_t couple, std::size_t row);
   void add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]);
   void place(std::size_t row, const Entry& entry);
 
-  std::vector<PairSums> sums_;
+  void (*find_order_)(const CoupleJob& job);
+  std::vector<std::uint8_t> sums_;
   std::vector<std::uint16_t> order_;
   std::vector<std::uint8_t> exceeding_;  // sets of rows
-  std::vector<std::int8_t> weights_;
+  std::vector<std::int8_t> weights_;     // after an odd number of groups one of zeros
   std::vector<Step> excess_[kCoupledRows];
   std::vector<std::size_t> alone_[kCoupledRows];  // the steps of one entry
 };
@@ -60,11 +59,12 @@ class CoupledWeights {
  public:
   /// Whether kernels are faster with them than the general one is: judged by some of the row blocks. Never of
   /// more groups than an order has numbers for.
-  static bool pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups);
+  static bool pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups,
+                  const KernelTable& kernels);
 
   CoupledWeights() = default;
-  /// Changes `packed`, [blocks][groups][kCoupledRows][4].
-  CoupledWeights(std::int8_t* packed, std::size_t blocks, std::size_t groups);
+  /// Changes `packed`, [blocks][groups][kCoupledRows][4], at a time.
+  CoupledWeights(std::int8_t* packed, std::size_t blocks, std::size_t groups, const KernelTable& kernels);
 
   bool cut() const { return !excess_group_.empty(); }
   std::size_t bytes() const {

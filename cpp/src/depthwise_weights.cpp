@@ -16,7 +16,7 @@ DepthwiseWeights::DepthwiseWeights(const WeightView<std::int8_t>& weights, ConvK
     : is_f32_(false),
       staged_bytes_(kernels.depthwise.packed_s8_bytes(weights.k)),
       gathered_bytes_(0),
-      sums_(weights) {
+      sums_(weights, kernels) {
   const std::size_t channels = weights.groups * weights.rows;
   staged_.reserve(checked_product({channels, staged_bytes_}, "weights"));
   for (std::size_t m = 0; m < channels; ++m)

@@ -9,6 +9,7 @@
 #include "quantize_kernels.h"
 #include "sparse_kernels.h"
 #include "transpose_kernels.h"
+#include "weight_kernels.h"
 #include "window_kernels.h"
 
 /// The kernels of one level as plain function pointers: the seam between ISA-free drivers and ISA-specific
@@ -34,6 +35,7 @@ struct KernelTable {
   SparseKernels sparse;
   ElementwiseKernels elementwise;
   TransposeKernels transpose;
+  WeightKernels weight;
   WindowKernels window;
 };
 

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <limits>
 #include <string>
-#include <type_traits>
 
 #include "checked_size.h"
 #include "gristmill/error.h"
@@ -15,8 +14,6 @@ namespace gristmill {
 namespace {
 
 constexpr std::int64_t kMostMagnitude = std::numeric_limits<std::int32_t>::max() / 255;
-/// As many weights as are summed in int32 at a time.
-constexpr std::size_t kSummedBlock = 1 << 16;
 
 /// Columns that hold a -128 in any row of any group.
 std::vector<std::uint32_t> columns_to_repeat(const WeightView<std::int8_t>& weights) {
@@ -45,35 +42,22 @@ float split(const WeightView<float>& weights, const std::vector<std::uint32_t>&,
 }
 
 /// Packs whole groups of `depth` columns of a block's rows, a cache line of each row at a time; returns their
-/// columns.
-template <std::size_t depth, class T>
-std::size_t copy_block(const T* rows, std::size_t row_step, std::size_t columns, std::size_t block, T* to) {
+/// columns. A group is a line or four bytes.
+template <class T>
+std::size_t copy_block(std::size_t depth, const T* rows, std::size_t row_step, std::size_t columns,
+                       std::size_t block, T* to, const KernelTable& kernels) {
   constexpr std::size_t kLine = 64 / sizeof(T);
   const std::size_t whole = columns / depth * depth;
-  for (std::size_t first = 0; first < whole; first += kLine) {
-    const std::size_t end = std::min(whole, first + kLine);
-    for (std::size_t row = 0; row < block; ++row) {
-      const T* from = rows + row * row_step;
-      for (std::size_t k = first; k < end; k += depth)
-        std::memcpy(to + k * block + row * depth, from + k, depth * sizeof(T));
+  for (std::size_t first = 0; first < whole; first += kLine, rows += kLine, to += kLine * block) {
+    if (depth == kLine) {
+      for (std::size_t row = 0; row < block; ++row)
+        std::memcpy(to + row * kLine, rows + row * row_step, kLine * sizeof(T));
+    } else {
+      const std::size_t groups = std::min(whole - first, kLine) / depth;
+      kernels.transpose.words({rows, row_step * sizeof(T), to, block * 4, block, groups, 0});
     }
   }
   return whole;
-}
-
-template <class T>
-std::size_t copy_block(std::size_t depth, const T* rows, std::size_t row_step, std::size_t columns,
-                       std::size_t block, T* to) {
-  switch (depth) {
-    case 1:
-      return copy_block<1>(rows, row_step, columns, block, to);
-    case 4:
-      return copy_block<4>(rows, row_step, columns, block, to);
-    case 64:
-      return copy_block<64>(rows, row_step, columns, block, to);
-    default:
-      return 0;
-  }
 }
 
 /// Whether no pair of packed columns could exceed int16 with activations of 255.
@@ -99,27 +83,15 @@ void WeightSums::add_row(std::int64_t sum, std::int64_t magnitude) {
   greatest_magnitude = std::max(greatest_magnitude, magnitudes.back());
 }
 
-WeightSums::WeightSums(const WeightView<std::int8_t>& weights) {
-  const auto add = [this, &weights](auto k_step) {
-    for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
-      std::int64_t sum = 0, magnitude = 0;
-      for (std::size_t first = 0; first < weights.k; first += kSummedBlock) {
-        std::int32_t part = 0, part_magnitude = 0;
-        const std::int8_t* from = weights.data + row * weights.row_step;
-        for (std::size_t k = first; k < std::min(weights.k, first + kSummedBlock); ++k) {
-          part += from[k * k_step];
-          part_magnitude += std::abs(int{from[k * k_step]});
-        }
-        sum += part;
-        magnitude += part_magnitude;
-      }
-      add_row(sum, magnitude);
-    }
-  };
-  if (weights.k_step == 1)
-    add(std::integral_constant<std::size_t, 1>{});
-  else
-    add(weights.k_step);
+WeightSums::WeightSums(const WeightView<std::int8_t>& weights, const KernelTable& kernels) {
+  std::vector<std::int8_t> gathered(weights.k_step == 1 ? 0 : weights.k);
+  for (std::size_t row = 0; row < weights.groups * weights.rows; ++row) {
+    const std::int8_t* from = weights.data + row * weights.row_step;
+    for (std::size_t k = 0; k < gathered.size(); ++k) gathered[k] = from[k * weights.k_step];
+    const WeightTotals totals = kernels.weight.total(weights.k_step == 1 ? from : gathered.data(), weights.k);
+    add_row(totals.sum, totals.magnitude);
+    least = std::min(least, totals.least);
+  }
 }
 
 WeightSums::WeightSums(const CsrMatrix<std::int8_t>& weights) {
@@ -138,8 +110,8 @@ PackedWeights::PackedWeights(const WeightView<std::int8_t>& weights, WeightSide 
     : groups_(weights.groups), rows_(weights.rows), source_k_(weights.k) {
   if (weights.k > std::numeric_limits<std::uint32_t>::max())
     throw Error(ErrorKind::limit, "weights", "more than 2^32 - 1 weights in a row");
-  sums_ = WeightSums(weights);
-  repeated_ = columns_to_repeat(weights);
+  sums_ = WeightSums(weights, kernels);
+  if (sums_.least == -128) repeated_ = columns_to_repeat(weights);
   general_ = &kernels.dense.general;
   const DenseS8Variant& faster = kernels.dense.no_saturation;
   const bool differs = faster.channels_in_rows.multiply != general_->channels_in_rows.multiply;
@@ -149,15 +121,15 @@ PackedWeights::PackedWeights(const WeightView<std::int8_t>& weights, WeightSide 
   block_ = broadcast ? kernel.row_block : kernel.lane_block;
   depth_ = broadcast ? kernel.depth : 4;
   k_step_ = kernel.depth;
-  pack(weights);
-  if (differs && broadcast) couple(faster);
+  pack(weights, kernels);
+  if (differs && broadcast) couple(faster, kernels);
 }
 
 PackedWeights::PackedWeights(const WeightView<float>& weights, WeightSide side, const KernelTable& kernels)
     : groups_(weights.groups), rows_(weights.rows), source_k_(weights.k) {
   block_ = side == WeightSide::broadcast ? kernels.dense.f32_channels_in_rows.row_block
                                          : kernels.dense.f32_channels_in_lanes.lane_block;
-  pack(weights);
+  pack(weights, kernels);
 }
 
 const char* PackedWeights::variant_name() const {
@@ -171,11 +143,11 @@ DenseCouples PackedWeights::couples(std::size_t group, std::size_t row) const {
   return coupled_.at(group * ceil_div(rows_, block_) + row / block_);
 }
 
-void PackedWeights::couple(const DenseS8Variant& faster) {
+void PackedWeights::couple(const DenseS8Variant& faster, const KernelTable& kernels) {
   const std::size_t blocks = groups_ * ceil_div(rows_, block_), depth = padded_k() / 4;
   auto* packed = storage_.data<std::int8_t>();
-  if (!CoupledWeights::pay(packed, blocks, depth)) return;
-  coupled_ = CoupledWeights(packed, blocks, depth);
+  if (!CoupledWeights::pay(packed, blocks, depth, kernels)) return;
+  coupled_ = CoupledWeights(packed, blocks, depth, kernels);
   variant_ = &faster;
 }
 
@@ -185,7 +157,7 @@ const std::byte* PackedWeights::at(std::size_t group, std::size_t row) const {
 }
 
 template <class T>
-void PackedWeights::pack(const WeightView<T>& weights) {
+void PackedWeights::pack(const WeightView<T>& weights, const KernelTable& kernels) {
   const std::size_t blocks = ceil_div(rows_, block_), size = block_ * padded_k();
   storage_.reserve(checked_product({groups_, blocks, size, sizeof(T)}, "weights"));
   T* block = storage_.data<T>();
@@ -195,7 +167,7 @@ void PackedWeights::pack(const WeightView<T>& weights) {
       // Columns that are split or repeated, and what fills up rows and columns, are not copied.
       std::size_t done = 0;
       if (count == block_ && weights.k_step == 1 && repeated_.empty())
-        done = copy_block(depth_, &weights.at(first, 0), weights.row_step, source_k_, block_, block);
+        done = copy_block(depth_, &weights.at(first, 0), weights.row_step, source_k_, block_, block, kernels);
       std::fill(block + done * block_, block + size, T{0});
       for (std::size_t r = 0; r < count; ++r)
         for (std::size_t k = done; k < this->k(); ++k)

@@ -47,7 +47,8 @@ struct WeightSums {
   std::vector<std::int32_t> sums;
   std::vector<std::uint32_t> magnitudes;
   std::uint32_t greatest_magnitude = 0;
-  explicit WeightSums(const WeightView<std::int8_t>& weights);
+  std::int8_t least = 0;  ///< weight of all, or 0; of a dense matrix only
+  WeightSums(const WeightView<std::int8_t>& weights, const KernelTable& kernels);
   explicit WeightSums(const CsrMatrix<std::int8_t>& weights);
   WeightSums() = default;
 
@@ -94,8 +95,8 @@ class PackedWeights {
 
  private:
   template <class T>
-  void pack(const WeightView<T>& weights);
-  void couple(const DenseS8Variant& faster);
+  void pack(const WeightView<T>& weights, const KernelTable& kernels);
+  void couple(const DenseS8Variant& faster, const KernelTable& kernels);
 
   std::size_t groups_, rows_, source_k_, block_ = 0;
   std::size_t depth_ = 1, k_step_ = 1;  // columns that lie side by side, and those that k is a multiple of

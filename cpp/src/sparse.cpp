@@ -7,6 +7,8 @@
 #include <string>
 
 #include "gristmill/error.h"
+#include "gristmill/isa.h"
+#include "kernel_table.h"
 
 namespace gristmill {
 namespace {
@@ -87,6 +89,10 @@ void visit_nonzeros(const T* row, std::size_t columns, const Found& found) {
 }
 
 }  // namespace
+
+std::size_t count_nonzero(std::span<const std::int8_t> weights) {
+  return kernel_table(active_isa()).weight.count_nonzero(weights.data(), weights.size());
+}
 
 template <class T>
 CsrMatrix<T>::CsrMatrix(std::size_t rows, std::size_t columns, std::vector<std::int64_t> indptr,

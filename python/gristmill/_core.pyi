@@ -102,6 +102,8 @@ class Epilogue:
 class _SparseMatrix(Protocol):
     _core: CsrMatrix
 
+def count_nonzero(weights: _Array) -> int: ...
+
 @final
 class CsrMatrix:
     def __init__(self, indptr: _Array, indices: _Array, data: _Array, shape: tuple[int, int]) -> None: ...

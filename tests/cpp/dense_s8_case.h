@@ -238,7 +238,8 @@ class Problem {
          in_rows ? lane_.data() : broadcast_.data());
     if (!takes_couples_) return;
     const std::size_t blocks = rounded_up(shape_.rows, kCoupledRows) / kCoupledRows, groups = (k + 3) / 4;
-    const CoupledWeights coupled(reinterpret_cast<std::int8_t*>(broadcast_.data()), blocks, groups);
+    const CoupledWeights coupled(reinterpret_cast<std::int8_t*>(broadcast_.data()), blocks, groups,
+                                 kernel_table(Isa::scalar));
     couples_ = std::make_unique<GuardedCouples>(coupled, blocks, groups, shape_.edge);
   }
 

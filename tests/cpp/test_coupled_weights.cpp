@@ -42,7 +42,7 @@ constexpr Fill kFills[] = {
 }  // namespace
 
 /// Every group is there once, no sum can saturate, and what kernels add up is what was there.
-TEST(coupled_weights_are_the_same_weights) {
+ISA_TEST(coupled_weights_are_the_same_weights) {
   constexpr std::size_t kBlocks = 3;
   harness::Random random(1);
   for (const Fill fill : kFills) {
@@ -50,7 +50,7 @@ TEST(coupled_weights_are_the_same_weights) {
       std::vector<std::int8_t> weights(kBlocks * groups * kCoupledRows * 4);
       for (auto& w : weights) w = fill(random);
       std::vector<std::int8_t> packed = weights;
-      const CoupledWeights coupled(packed.data(), kBlocks, groups);
+      const CoupledWeights coupled(packed.data(), kBlocks, groups, kernel_table(isa));
       for (std::size_t block = 0; block < kBlocks; ++block) {
         const std::size_t at = block * groups * kCoupledRows * 4;
         const DenseCouples couples = coupled.at(block);
@@ -81,17 +81,18 @@ TEST(coupled_weights_are_the_same_weights) {
 }
 
 TEST(coupled_weights_pay_where_few_rows_exceed) {
+  const KernelTable& kernels = kernel_table(Isa::scalar);
   constexpr std::size_t kBlocks = 9, kGroups = 64;
   harness::Random random(2);
   std::vector<bool> pay;
   for (const Fill fill : kFills) {
     std::vector<std::int8_t> weights(kBlocks * kGroups * kCoupledRows * 4);
     for (auto& w : weights) w = fill(random);
-    pay.push_back(CoupledWeights::pay(weights.data(), kBlocks, kGroups));
+    pay.push_back(CoupledWeights::pay(weights.data(), kBlocks, kGroups, kernels));
   }
   CHECK((pay == std::vector<bool>{false, false, false, false, true, true}));
   constexpr std::size_t kMost = 1 << 16;  // groups that an order can number
   const std::vector<std::int8_t> zeros((kMost + 1) * kCoupledRows * 4);
-  CHECK(CoupledWeights::pay(zeros.data(), 1, kMost));
-  CHECK(!CoupledWeights::pay(zeros.data(), 1, kMost + 1));
+  CHECK(CoupledWeights::pay(zeros.data(), 1, kMost, kernels));
+  CHECK(!CoupledWeights::pay(zeros.data(), 1, kMost + 1, kernels));
 }

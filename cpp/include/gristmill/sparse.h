@@ -20,6 +20,9 @@
 /// This is the form of exchange and storage. Kernels run packed forms made from it (see packed_sparse.h).
 namespace gristmill {
 
+/// How many weights are not zero.
+std::size_t count_nonzero(std::span<const std::int8_t> weights);
+
 /// T is std::int8_t or float.
 template <class T>
 class CsrMatrix {

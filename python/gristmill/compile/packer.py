@@ -77,7 +77,7 @@ class ZeroPattern:
         """That of weights with output channels first."""
         if weights.itemsize > 1:
             return ZeroPattern(np.count_nonzero(weights != 0) / max(weights.size, 1), 1.0)
-        density = np.count_nonzero(weights) / max(weights.size, 1)
+        density = _core.count_nonzero(weights) / max(weights.size, 1)
         if density >= HOPELESS:
             return ZeroPattern(density, 1.0)
         taps_first = weights.reshape(*weights.shape[:2], -1).swapaxes(1, 2) if weights.shape[1] % 4 == 0 else weights

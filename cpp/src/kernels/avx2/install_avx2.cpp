@@ -12,6 +12,7 @@ void install_elementwise_avx2(ElementwiseKernels& slots);
 void install_pool_avx2(PoolKernels& slots);
 void install_sparse_avx2(SparseKernels& slots);
 void install_transpose_avx2(TransposeKernels& slots);
+void install_weight_avx2(WeightKernels& slots);
 void install_window_avx2(WindowKernels& slots);
 
 void install_avx2(KernelTable& table) {
@@ -25,6 +26,7 @@ void install_avx2(KernelTable& table) {
   install_pool_avx2(table.pool);
   install_sparse_avx2(table.sparse);
   install_transpose_avx2(table.transpose);
+  install_weight_avx2(table.weight);
   install_window_avx2(table.window);
 }
 

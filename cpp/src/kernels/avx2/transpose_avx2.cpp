@@ -16,6 +16,7 @@ struct Bytes {
   using Element = std::uint8_t;
   using Vector = __m128i;
   static constexpr std::size_t kSide = 16;
+  static constexpr bool kTakesFewRows = false;
 
   static Vector load(const char* p) { return _mm_loadu_si128(reinterpret_cast<const Vector*>(p)); }
   static void store(char* p, Vector v) { _mm_storeu_si128(reinterpret_cast<Vector*>(p), v); }
@@ -38,6 +39,7 @@ struct Words {
   using Element = std::uint32_t;
   using Vector = __m256i;
   static constexpr std::size_t kSide = 8;
+  static constexpr bool kTakesFewRows = true;
 
   static Vector load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const Vector*>(p)); }
   static void store(char* p, Vector v) { _mm256_storeu_si256(reinterpret_cast<Vector*>(p), v); }
@@ -47,19 +49,52 @@ struct Words {
   /// Unpacking works within 128-bit parts; the last step exchanges those.
   [[gnu::always_inline]] static void transpose(Vector (&row)[8]) {
     Vector part[8];
-    unroll<2>([&](auto half) GRISTMILL_INLINE {
-      const Vector* r = row + 4 * half;
-      const Vector low02 = _mm256_unpacklo_epi32(r[0], r[2]), low13 = _mm256_unpacklo_epi32(r[1], r[3]);
-      const Vector high02 = _mm256_unpackhi_epi32(r[0], r[2]), high13 = _mm256_unpackhi_epi32(r[1], r[3]);
-      part[4 * half] = _mm256_unpacklo_epi32(low02, low13);
-      part[4 * half + 1] = _mm256_unpackhi_epi32(low02, low13);
-      part[4 * half + 2] = _mm256_unpacklo_epi32(high02, high13);
-      part[4 * half + 3] = _mm256_unpackhi_epi32(high02, high13);
-    });
+    transpose_four(row, part);
+    transpose_four(row + 4, part + 4);
     unroll<4>([&](auto i) GRISTMILL_INLINE {
       row[i] = _mm256_permute2x128_si256(part[i], part[i + 4], 0x20);
       row[i + 4] = _mm256_permute2x128_si256(part[i], part[i + 4], 0x31);
     });
+  }
+
+  /// A tile of fewer rows, such as the row blocks of weights have.
+  [[gnu::always_inline]] static void few_rows(const char* from, std::size_t from_stride, char* to,
+                                              std::size_t to_stride, std::size_t rows, Vector flip) {
+    for (std::size_t first = 0; first < rows; first += 4, from += 4 * from_stride, to += 16) {
+      const std::size_t count = rows - first;
+      Vector row[4], part[4];
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        row[i] = i < count ? load(from + i * from_stride) : _mm256_setzero_si256();
+      });
+      transpose_four(row, part);
+      unroll<4>([&](auto i) GRISTMILL_INLINE {
+        part[i] = Words::flip(part[i], flip);
+        store_few(to + i * to_stride, _mm256_castsi256_si128(part[i]), count);
+        store_few(to + (i + 4) * to_stride, _mm256_extracti128_si256(part[i], 1), count);
+      });
+    }
+  }
+
+ private:
+  /// Columns i and i + 4 of four rows, in the two halves of column[i].
+  [[gnu::always_inline]] static void transpose_four(const Vector* r, Vector* column) {
+    const Vector low02 = _mm256_unpacklo_epi32(r[0], r[2]), low13 = _mm256_unpacklo_epi32(r[1], r[3]);
+    const Vector high02 = _mm256_unpackhi_epi32(r[0], r[2]), high13 = _mm256_unpackhi_epi32(r[1], r[3]);
+    column[0] = _mm256_unpacklo_epi32(low02, low13);
+    column[1] = _mm256_unpackhi_epi32(low02, low13);
+    column[2] = _mm256_unpacklo_epi32(high02, high13);
+    column[3] = _mm256_unpackhi_epi32(high02, high13);
+  }
+
+  /// The first words of four, or all of them.
+  [[gnu::always_inline]] static void store_few(char* p, __m128i words, std::size_t count) {
+    if (count >= 4) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);
+      return;
+    }
+    if (count >= 2) _mm_storel_epi64(reinterpret_cast<__m128i*>(p), words);
+    if (count == 1) _mm_storeu_si32(p, words);
+    if (count == 3) _mm_storeu_si32(p + 8, _mm_unpackhi_epi64(words, words));
   }
 };
 
@@ -79,9 +114,11 @@ struct Tiles {
                       GRISTMILL_INLINE { Form::store(to + i * to_stride, Form::flip(row[i], flip)); });
   }
 
-  /// A tile of which only some rows and columns are there.
-  static void edge(const char* from, std::size_t from_stride, char* to, std::size_t to_stride,
-                   std::size_t rows, std::size_t columns, Vector flip) {
+  /// A tile of which only some rows or columns are there.
+  static void part_of_tile(const char* from, std::size_t from_stride, char* to, std::size_t to_stride,
+                           std::size_t rows, std::size_t columns, Vector flip) {
+    if constexpr (Form::kTakesFewRows)
+      if (columns == kSide) return Form::few_rows(from, from_stride, to, to_stride, rows, flip);
     char in[kSide * kLine] = {}, out[kSide * kLine];
     for (std::size_t r = 0; r < rows; ++r) copy(from + r * from_stride, in + r * kLine, columns);
     tile(in, kLine, out, kLine, flip);
@@ -98,8 +135,8 @@ struct Tiles {
         if (rows >= kSide && columns >= kSide)
           tile(from, job.from_stride, to, job.to_stride, flip);
         else
-          edge(from, job.from_stride, to, job.to_stride, rows < kSide ? rows : kSide,
-               columns < kSide ? columns : kSide, flip);
+          part_of_tile(from, job.from_stride, to, job.to_stride, rows < kSide ? rows : kSide,
+                       columns < kSide ? columns : kSide, flip);
       }
     }
   }

@@ -12,6 +12,7 @@ void install_elementwise_scalar(ElementwiseKernels& slots);
 void install_pool_scalar(PoolKernels& slots);
 void install_sparse_scalar(SparseKernels& slots);
 void install_transpose_scalar(TransposeKernels& slots);
+void install_weight_scalar(WeightKernels& slots);
 void install_window_scalar(WindowKernels& slots);
 
 void install_scalar(KernelTable& table) {
@@ -25,6 +26,7 @@ void install_scalar(KernelTable& table) {
   install_pool_scalar(table.pool);
   install_sparse_scalar(table.sparse);
   install_transpose_scalar(table.transpose);
+  install_weight_scalar(table.weight);
   install_window_scalar(table.window);
 }
 

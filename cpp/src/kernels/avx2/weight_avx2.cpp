@@ -1,0 +1,159 @@
+#include <immintrin.h>
+
+#include "kernels/couple_order.h"
+#include "kernels/unroll.h"
+#include "weight_kernels.h"
+
+namespace gristmill {
+namespace {
+
+constexpr std::size_t kWidth = 32;
+
+__m256i load(const std::int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+
+__m128i load_eight(const std::int8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+
+std::int64_t add_lanes(__m256i sums) {
+  const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  return _mm_extract_epi64(two, 0) + _mm_extract_epi64(two, 1);
+}
+
+/// Weights are lifted by 128, so that the sum of differences that bytes have from 0 and from 128 is what is
+/// wanted.
+WeightTotals total(const std::int8_t* weights, std::size_t count) {
+  const __m256i lift = _mm256_set1_epi8(-128), zero = _mm256_setzero_si256();
+  __m256i sums = zero, magnitudes = zero, least = lift;
+  std::size_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) {
+    const __m256i lifted = _mm256_xor_si256(load(weights + i), lift);
+    sums = _mm256_add_epi64(sums, _mm256_sad_epu8(lifted, zero));
+    magnitudes = _mm256_add_epi64(magnitudes, _mm256_sad_epu8(lifted, lift));
+    least = _mm256_min_epu8(least, lifted);
+  }
+  alignas(kWidth) std::uint8_t lowest[kWidth];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lowest), least);
+  int lowest_of_all = 0;
+  for (const std::uint8_t low : lowest) lowest_of_all = low - 128 < lowest_of_all ? low - 128 : lowest_of_all;
+  WeightTotals totals{add_lanes(sums) - 128 * static_cast<std::int64_t>(i), add_lanes(magnitudes),
+                      static_cast<std::int8_t>(lowest_of_all)};
+  for (; i < count; ++i) {
+    totals.sum += weights[i];
+    totals.magnitude += weights[i] < 0 ? -int{weights[i]} : weights[i];
+    if (weights[i] < totals.least) totals.least = weights[i];
+  }
+  return totals;
+}
+
+std::size_t count_nonzero(const std::int8_t* weights, std::size_t count) {
+  constexpr std::size_t kRun = 255 * kWidth;  // of which each byte of a vector counts as many as it holds
+  std::size_t zeros = 0, i = 0;
+  while (i + kWidth <= count) {
+    const std::size_t end = count - i < kRun ? count : i + kRun;
+    __m256i found = _mm256_setzero_si256();
+    for (; i + kWidth <= end; i += kWidth)
+      found = _mm256_sub_epi8(found, _mm256_cmpeq_epi8(load(weights + i), _mm256_setzero_si256()));
+    zeros += static_cast<std::size_t>(add_lanes(_mm256_sad_epu8(found, _mm256_setzero_si256())));
+  }
+  for (; i < count; ++i) zeros += weights[i] == 0;
+  return count - zeros;
+}
+
+/// Eight taps at a time, and those left over one by one.
+void interleave(const std::int8_t* from, std::size_t quads, std::size_t taps, std::int8_t* to) {
+  for (std::size_t quad = 0; quad < quads; ++quad, from += 4 * taps, to += 4 * taps) {
+    std::size_t tap = 0;
+    for (; tap + 8 <= taps; tap += 8) {
+      const std::int8_t* at = from + tap;
+      const __m128i low = _mm_unpacklo_epi8(load_eight(at), load_eight(at + taps));
+      const __m128i high = _mm_unpacklo_epi8(load_eight(at + 2 * taps), load_eight(at + 3 * taps));
+      auto* vector = reinterpret_cast<__m128i*>(to + 4 * tap);
+      _mm_storeu_si128(vector, _mm_unpacklo_epi16(low, high));
+      _mm_storeu_si128(vector + 1, _mm_unpackhi_epi16(low, high));
+    }
+    for (; tap < taps; ++tap)
+      for (std::size_t c = 0; c < 4; ++c) to[4 * tap + c] = from[c * taps + tap];
+  }
+}
+
+/// Sums are less by 128, as signed bytes, and [row][pair][sign].
+struct CouplesAvx2 {
+  static constexpr std::uint32_t kBatch = 8;
+
+  class First {
+   public:
+    explicit First(const std::uint8_t* sums) {
+      const __m128i lowered = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sums));
+      const __m128i most = _mm_set1_epi8(-128), zero = _mm_setzero_si128();
+      room_ = _mm_sub_epi8(zero, _mm_min_epu8(_mm_xor_si128(lowered, most), most));
+      alone_ = set(_mm_cmpgt_epi8(lowered, zero));
+    }
+    std::size_t alone() const { return alone_; }
+    std::size_t rows(const std::uint8_t* second) const {
+      return set(_mm_cmpgt_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)), room_)) | alone_;
+    }
+    std::uint32_t search(const std::uint8_t* sums, std::uint32_t groups, const RowCosts& costs) const {
+      const auto* table = reinterpret_cast<const __m256i*>(costs.of);
+      const __m256i low = _mm256_loadu_si256(table), high = _mm256_loadu_si256(table + 1);
+      __m256i best = _mm256_set1_epi32(-1), number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      for (std::uint32_t i = 0; i < groups;
+           i += kBatch, number = _mm256_add_epi32(number, _mm256_set1_epi32(kBatch))) {
+        const __m256i rows = rows_of_eight(sums + i * kSums);
+        const __m256i cost =
+            _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, rows)),
+                                                 _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, rows)),
+                                                 _mm256_castsi256_ps(_mm256_slli_epi32(rows, 28))));
+        best = _mm256_min_epu32(best, _mm256_add_epi32(cost, number));
+        if (!_mm256_testz_si256(_mm256_cmpeq_epi32(rows, _mm256_setzero_si256()), _mm256_set1_epi32(-1)))
+          break;
+      }
+      __m128i least = _mm_min_epu32(_mm256_castsi256_si128(best), _mm256_extracti128_si256(best, 1));
+      least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0x4E));
+      least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0xB1));
+      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(least));
+    }
+
+   private:
+    static __m256i load_two(const std::uint8_t* low, const std::uint8_t* high) {
+      return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(high),
+                                 reinterpret_cast<const __m128i*>(low));
+    }
+    static std::size_t set(__m128i exceeding) {
+      const __m128i rows = _mm_cmpeq_epi32(exceeding, _mm_setzero_si128());
+      return static_cast<std::size_t>(_mm_movemask_ps(_mm_castsi128_ps(rows))) ^ 15;
+    }
+    /// The set of rows that exceed with each of eight groups.
+    __m256i rows_of_eight(const std::uint8_t* sums) const {
+      const __m256i room = _mm256_broadcastsi128_si256(room_);
+      const auto exceeding = [&](std::size_t group) GRISTMILL_INLINE {
+        return _mm256_cmpgt_epi8(load_two(sums + group * kSums, sums + (group + 4) * kSums), room);
+      };
+      // Four bytes of each row become one; what is not zero stays that.
+      const __m256i low = _mm256_packs_epi16(exceeding(0), exceeding(1));
+      const __m256i high = _mm256_packs_epi16(exceeding(2), exceeding(3));
+      const __m256i any = _mm256_min_epu8(_mm256_packs_epi16(low, high), _mm256_set1_epi8(1));
+      const __m256i pairs = _mm256_maddubs_epi16(any, _mm256_set1_epi32(0x08040201));
+      const __m256i rows = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+      return _mm256_or_si256(rows, _mm256_set1_epi32(static_cast<int>(alone_)));
+    }
+
+    __m128i room_;  // the greatest sums of another group
+    std::size_t alone_;
+  };
+
+  static void sum_up(const std::int8_t* weights, std::uint8_t* sums) {
+    const __m128i w = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights));
+    const __m128i zero = _mm_setzero_si128(), one = _mm_set1_epi8(1);
+    const __m128i positive = _mm_maddubs_epi16(_mm_max_epi8(w, zero), one);
+    const __m128i negative = _mm_maddubs_epi16(_mm_max_epi8(_mm_sub_epi8(zero, w), zero), one);
+    const __m128i both = _mm_or_si128(positive, _mm_slli_epi16(negative, 8));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm_xor_si128(both, _mm_set1_epi8(-128)));
+  }
+};
+
+}  // namespace
+
+void install_weight_avx2(WeightKernels& slots) {
+  slots = {total, count_nonzero, interleave, couple_in_order<CouplesAvx2>};
+}
+
+}  // namespace gristmill

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dense_kernels.h"
+
+/// What is done with int8 weights before they are multiplied: once, but to all of them, and before the first
+/// answer.
+namespace gristmill {
+
+/// What weights add up to.
+struct WeightTotals {
+  std::int64_t sum, magnitude;
+  std::int8_t least;  ///< at most 0
+};
+
+/// A row block whose groups of K are to be coupled: see DenseCouples. A couple is two neighbours of the
+/// order, or its last group alone.
+struct CoupleJob {
+  const std::int8_t* block;  ///< [groups][kCoupledRows][4], none of them -128
+  std::size_t groups;        ///< at most 2^16
+  std::uint8_t* sums;        ///< [groups][16], for the kernel's own use
+  std::uint16_t* order;      ///< [groups]: each group once
+  std::uint8_t* exceeding;   ///< [ceil(groups / 2)]: the rows of each couple that exceed, row r as bit r
+};
+
+struct WeightKernels {
+  WeightTotals (*total)(const std::int8_t* weights, std::size_t count);
+  std::size_t (*count_nonzero)(const std::int8_t* weights, std::size_t count);
+  /// From [quads][4][taps] to [quads][taps][4].
+  void (*interleave)(const std::int8_t* from, std::size_t quads, std::size_t taps, std::int8_t* to);
+  /// Finds an order by the rule of kernels/couple_order.h, the same at every level.
+  void (*couple)(const CoupleJob& job);
+};
+
+}  // namespace gristmill
