@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gristmill.errors import ArgumentError, ModelFormatError
 from gristmill.graph import Graph
@@ -61,13 +62,18 @@ def _require_text(model: Message) -> None:
         for field, content in left.pop().ListFields():
             kind = field.type
             if kind == nested:
-                if field.name == "value_info":
-                    continue
-                left.extend((content,) if isinstance(content, Message) else content)
+                left.extend((content,) if isinstance(content, Message) else _with_text(field.name, content))
             elif kind == text and not isinstance(content, str):
                 for item in (content,) if isinstance(content, bytes) else content:
                     if not isinstance(item, str):
                         raise ModelFormatError(f"{field.name} is not valid UTF-8: {item!r:.80}")
+
+
+def _with_text(field: str, messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages of a field of which more text than a name is read, or not even that is text."""
+    if field == "initializer":
+        return [item for item in messages if not isinstance(item.name, str) or item.data_location]
+    return () if field == "value_info" else messages
 
 
 def _parse(content: bytes) -> ModelProto:

@@ -81,6 +81,10 @@ class _Splitter:
         """The message that goes on until ``end``, without the data at the end of a path of fields."""
         parts: list[bytes] = []
         while self._start + self._next < end:
+            small = self._small_fields(end, path[0]) if len(path) > 1 else b""
+            if small:
+                parts.append(small)
+                continue
             self._fill(2 * _LONGEST_VARINT)
             block, first = self._block, self._next
             tag, behind_tag = _number(block, first)
@@ -108,6 +112,26 @@ class _Splitter:
         if self._start + self._next != end:
             raise _OddError
         return b"".join(parts)
+
+    def _small_fields(self, end: int, number: int) -> bytes:
+        """The fields that come next and are at hand, as long as they are small and nothing in them is followed."""
+        block, first = self._block, self._next
+        last = min(len(block), end - self._start)
+        at = first
+        while at + 3 < last:
+            tag, size, content = block[at], block[at + 1], at + 2
+            if size >= 0x80:
+                size, content = size & 0x7F | block[at + 2] << 7, at + 3
+            # A longer number in the place of either, or another kind of field, is not below these bounds.
+            if size >= _LARGE or tag & 0x87 != _LENGTH or content + size > last:
+                break
+            if tag >> 3 == number:
+                if number != _INITIALIZER:
+                    break
+                self._initializers += 1
+            at = content + size
+        self._next = at
+        return block[first:at]
 
     def _data(self, size: int) -> bytes:
         """The raw data of the initializer that is read, if it is small. Of several, the last counts."""
