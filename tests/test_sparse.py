@@ -136,6 +136,16 @@ def test_linear_layers_equal_dense_ones_at_every_batch(isa: str) -> None:
             np.testing.assert_array_equal(kernels.linear(x[:rows], packed), expected[:rows], err_msg=str(rows))
 
 
+def test_many_weights_equal_dense_ones_for_one_row_and_two(isa: str) -> None:
+    rng = np.random.default_rng(29)
+    x = rng.integers(0, 256, (2, 4000)).astype(np.uint8)
+    weights = pruned(rng, random_weights(rng, (1500, 4000)), 0.1)
+    packed = kernels.PackedLinear(weights, format="quads")
+    expected = x.astype(np.int64) @ weights.astype(np.int64).T
+    for rows in (1, 2):
+        np.testing.assert_array_equal(kernels.linear(x[:rows], packed), expected[:rows], err_msg=str(rows))
+
+
 def test_linear_passes_equal_dense_ones(isa: str) -> None:
     rng = np.random.default_rng(3)
     weights = pruned(rng, random_weights(rng, (50, 90)), 0.3)

@@ -158,6 +158,14 @@ void require_input(const PackedLinear& weights, const LinearInput& input, const 
   checked_product({input.rows, weights.out_channels(), sizeof(float)}, "x");
 }
 
+/// The steps of a single row, if these are fewer bytes and the core's own caches may not hold them.
+std::unique_ptr<const PackedWindows> wide_windows(const CsrMatrix<std::int8_t>& weights,
+                                                  const WindowKernels& kernels, const PackedWindows& narrow) {
+  if (kernels.s8_wide.multiply == nullptr || narrow.bytes() < panel_budget() / 2) return nullptr;
+  auto wide = std::make_unique<const PackedWindows>(pack_windows(weights, kernels.s8_wide));
+  return wide->bytes() / 31 < narrow.bytes() / 32 ? std::move(wide) : nullptr;
+}
+
 }  // namespace
 
 PackedLinear::PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa)
@@ -169,7 +177,8 @@ PackedLinear::PackedLinear(const LinearWeights<float>& weights, Isa isa)
 PackedLinear::PackedLinear(const CsrMatrix<std::int8_t>& weights, SparseKind kind, Isa isa)
     : isa_(isa),
       sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))),
-      windows_(std::make_unique<const PackedWindows>(pack_windows(weights, kernel_table(isa).window.s8))) {}
+      windows_(std::make_unique<const PackedWindows>(pack_windows(weights, kernel_table(isa).window.s8))),
+      wide_windows_(wide_windows(weights, kernel_table(isa).window, *windows_)) {}
 PackedLinear::PackedLinear(const CsrMatrix<float>& weights, SparseKind kind, Isa isa)
     : isa_(isa),
       sparse_(std::make_unique<const SparseWeights>(weights, 1, kind, kernel_table(isa))),
@@ -185,7 +194,8 @@ bool PackedLinear::is_f32() const { return sparse_ ? sparse_->is_f32() : packed_
 std::size_t PackedLinear::out_channels() const { return sparse_ ? sparse_->channels() : packed_->rows(); }
 std::size_t PackedLinear::in_channels() const { return sparse_ ? sparse_->k() : packed_->source_k(); }
 std::size_t PackedLinear::bytes() const {
-  return sparse_ ? sparse_->bytes() + windows_->bytes() : packed_->bytes();
+  if (!sparse_) return packed_->bytes();
+  return sparse_->bytes() + windows_->bytes() + (wide_windows_ ? wide_windows_->bytes() : 0);
 }
 std::size_t PackedLinear::executed_macs() const {
   if (sparse_) return sparse_->executed_macs();
@@ -199,7 +209,7 @@ void linear(const PackedLinear& weights, const LinearInput& input, const OutputS
             const void* residual, void* out, int threads, Workspace& workspace) {
   require_input(weights, input, stage, residual);
   if (weights.is_sparse())
-    return linear_sparse({weights.sparse(), weights.windows(), input, stage, residual, out, threads,
+    return linear_sparse({weights.sparse(), weights.windows(input.rows), input, stage, residual, out, threads,
                           workspace.buffers(), kernel_table(weights.isa())});
   const PackedWeights& packed = weights.packed();
   const KernelTable& kernels = kernel_table(weights.isa());

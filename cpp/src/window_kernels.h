@@ -19,14 +19,18 @@
 ///
 ///     steps executed for each that is full, at 70, 80, 90, 95 % zeros
 ///     16 rows of 4, window 128, stride 16        1.1   1.1   1.2   1.4
+///     16 rows of 4, window 256, stride 64        1.05  1.1   1.15  1.25
 ///     16 rows of 2, window 32, stride 1          1.2   1.3   1.65  2.3      (in safe pairs)
+///
+/// A single row of activations uses each weight once. If no cache of the core's own holds the weights, their
+/// bytes are what it waits for, and twice the permutations are hidden behind it.
 ///
 /// Short strides waste less, but windows that are not aligned may cost more to load: there may be copies of
 /// x, each beginning a stride further on than the one before, so that all windows are aligned.
 namespace gristmill {
 
 /// The index of a place in a step that holds no nonzero. Its weight is 0, and an x in f32, which might be
-/// infinite, is not looked at.
+/// infinite, is not looked at; one in u8 is, where windows are longer.
 inline constexpr std::uint8_t kNoElement = 0x80;
 
 /// One call multiplies groups first_group..last_group by `inputs` rows of activations. Outputs of one input
@@ -50,7 +54,7 @@ inline constexpr std::size_t kMostInputs = 4;
 /// How one element type runs at one level.
 struct WindowFormat {
   std::size_t rows, depth;     ///< of a step
-  std::size_t window, stride;  ///< in elements; a window is at most 128
+  std::size_t window, stride;  ///< in elements; a window is at most 128, of bytes 256
   std::size_t copies;          ///< of x
   std::uint8_t first_index;    ///< the index of a window's first element
   bool safe_pairs;             ///< as in SparseFormat
@@ -60,6 +64,7 @@ struct WindowFormat {
 
 struct WindowKernels {
   WindowFormat s8, f32;
+  WindowFormat s8_wide;  ///< of a single row and many weights, if that is another one
 };
 
 }  // namespace gristmill

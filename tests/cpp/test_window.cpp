@@ -44,7 +44,7 @@ std::vector<Out> run(const WindowFormat& format, const std::vector<W>& dense, co
 std::vector<Shape> shapes(Random& random) {
   std::vector<Shape> all;
   for (int keep : {0, 1, 5, 20, 100})
-    for (std::size_t columns : {1, 15, 16, 17, 64, 65, 127, 128, 129, 300})
+    for (std::size_t columns : {1, 15, 16, 17, 64, 65, 127, 128, 129, 255, 256, 257, 600})
       all.push_back({static_cast<std::size_t>(random.integer(1, 200)), columns,
                      static_cast<std::size_t>(random.integer(1, kMostInputs)), keep});
   return all;
@@ -71,12 +71,13 @@ ISA_TEST(window_s8_equals_the_definition) {
         expected.push_back(sum);
       }
     const EpilogueS8 epilogue{bias.data(), nullptr, 0, 0, 0, OutputType::s32};
-    for (Edge edge : {Edge::low, Edge::high}) {
-      const auto out = run<std::int8_t, std::uint8_t, std::int32_t>(kernel_table(isa).window.s8, w, shape, x,
-                                                                    &epilogue, edge);
-      CHECK_SAME(std::span<const std::int32_t>(out), std::span<const std::int32_t>(expected),
-                 std::to_string(shape.columns));
-    }
+    for (const WindowFormat* format : {&kernel_table(isa).window.s8, &kernel_table(isa).window.s8_wide})
+      for (Edge edge : {Edge::low, Edge::high}) {
+        if (format->multiply == nullptr) continue;
+        const auto out = run<std::int8_t, std::uint8_t, std::int32_t>(*format, w, shape, x, &epilogue, edge);
+        CHECK_SAME(std::span<const std::int32_t>(out), std::span<const std::int32_t>(expected),
+                   std::to_string(shape.columns));
+      }
   }
 }
 

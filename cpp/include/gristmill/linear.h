@@ -66,13 +66,16 @@ class PackedLinear {
   const PackedWeights& packed() const { return *packed_; }
   const SparseWeights& sparse() const { return *sparse_; }
   /// Sparse weights once more, as kernels for few rows want them.
-  const PackedWindows& windows() const { return *windows_; }
+  /// Those that suit a call of so many rows.
+  const PackedWindows& windows(std::size_t call_rows) const {
+    return call_rows == 1 && wide_windows_ ? *wide_windows_ : *windows_;
+  }
 
  private:
   Isa isa_;
   std::unique_ptr<const PackedWeights> packed_;
   std::unique_ptr<const SparseWeights> sparse_;
-  std::unique_ptr<const PackedWindows> windows_;
+  std::unique_ptr<const PackedWindows> windows_, wide_windows_;
 };
 
 /// Activations, contiguous [rows][k].

@@ -110,7 +110,7 @@ struct WindowRows {
 template <class Form>
 constexpr WindowFormat window_format(bool safe_pairs, std::size_t most_inputs) {
   static_assert(WindowRows<Form>::kPlaces % sizeof(typename Form::Weight) == 0 &&
-                Form::kWindow <= kNoElement);
+                Form::kWindow <= (sizeof(typename Form::Weight) == 1 ? 256 : kNoElement));
   return {Form::kRows,   Form::kDepth,  Form::kWindow,
           Form::kStride, Form::kCopies, Form::kFirstIndex,
           safe_pairs,    most_inputs,   WindowRows<Form>::multiply};

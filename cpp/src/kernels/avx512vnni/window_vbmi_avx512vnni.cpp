@@ -32,8 +32,29 @@ struct WindowsS8 {
   }
 };
 
+/// Four permutations of one register each, chosen from by the two highest bits of an index.
+struct WideWindowsS8 : WindowsS8 {
+  using Finish = FinishWindowS8<WideWindowsS8>;
+  static constexpr std::size_t kWindow = 256, kStride = 64, kCopies = 1;
+
+  [[gnu::always_inline]] static void add(Sum& sum, const WindowStep<Element, Weight>& step) {
+    const __m512i places = _mm512_loadu_si512(step.index);
+    const __mmask64 odd = _mm512_movepi8_mask(_mm512_add_epi8(places, places)),
+                    high = _mm512_movepi8_mask(places);
+    const auto part = [&](int i) GRISTMILL_INLINE { return _mm512_loadu_si512(step.window + 64 * i); };
+    __m512i x = _mm512_permutexvar_epi8(places, part(0));
+    x = _mm512_mask_permutexvar_epi8(x, odd, places, part(1));
+    x = _mm512_mask_permutexvar_epi8(x, high, places, part(2));
+    x = _mm512_mask_permutexvar_epi8(x, high & odd, places, part(3));
+    sum = _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(step.weight));
+  }
+};
+
 }  // namespace
 
-void install_window_vbmi_avx512vnni(WindowKernels& slots) { slots.s8 = window_format<WindowsS8>(false, 32); }
+void install_window_vbmi_avx512vnni(WindowKernels& slots) {
+  slots.s8 = window_format<WindowsS8>(false, 32);
+  slots.s8_wide = window_format<WideWindowsS8>(false, 1);
+}
 
 }  // namespace gristmill
