@@ -11,8 +11,9 @@
 /// The driver cuts the output positions of every image and group into tiles of whole lane blocks, stages
 /// images where that is needed, and hands each tile to a *weight kernel*, which has it packed into one panel
 /// for each lane block, or one stretch of a panel at a time, multiplies that by all rows of the group's
-/// weights and stores finished outputs. What a panel looks like is the weight kernel's choice; dense and
-/// sparse weights are two weight kernels. A task is a tile, or some rows of it where tiles are few.
+/// weights and stores finished outputs. Planes that are a matrix as they lie may be read from there. What a
+/// panel looks like is the weight kernel's choice; dense and sparse weights are two weight kernels. A task is
+/// a tile, or some rows of it where tiles are few.
 namespace gristmill {
 
 /// The panels that a weight kernel reads.

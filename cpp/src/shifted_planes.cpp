@@ -1,6 +1,7 @@
 #include "shifted_planes.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "checked_size.h"
@@ -70,21 +71,27 @@ void ShiftedPlanes::add_tap(const Reach& row, const Reach& column) {
 }
 
 void ShiftedPlanes::fill_masks(std::size_t first, std::size_t count, std::uint8_t* masks) const {
-  std::memset(masks, 0, tap_offset_.size() * kMaskLanes);
+  using Mask = std::array<std::uint8_t, kMaskLanes>;
+  std::array<Mask, kMostTaps> rows, columns;
+  std::fill_n(rows.begin(), row_reach_.size(), Mask{});
+  std::fill_n(columns.begin(), column_reach_.size(), Mask{});
   std::size_t row = first / columns_.out, column = first % columns_.out;
   for (std::size_t lane = 0; lane < count; ++row, column = 0) {
-    const std::size_t end = std::min(columns_.out, column + (count - lane));
-    std::uint8_t* mask = masks + lane;
-    for (const Reach& in_rows : row_reach_) {
-      for (const Reach& in_columns : column_reach_) {
-        const std::size_t from = std::max(column, in_columns.begin), to = std::min(end, in_columns.end);
-        if (row >= in_rows.begin && row < in_rows.end && from < to)
-          std::memset(mask + (from - column), 0xFF, to - from);
-        mask += kMaskLanes;
-      }
+    const std::size_t end = std::min(columns_.out, column + (count - lane)), next = lane + (end - column);
+    for (std::size_t k = 0; k < row_reach_.size(); ++k)
+      if (row >= row_reach_[k].begin && row < row_reach_[k].end)
+        std::memset(&rows[k][lane], 0xFF, next - lane);
+    for (std::size_t k = 0; k < column_reach_.size(); ++k) {
+      const std::size_t from = std::max(column, column_reach_[k].begin),
+                        to = std::min(end, column_reach_[k].end);
+      if (from < to) std::memset(&columns[k][lane + (from - column)], 0xFF, to - from);
     }
-    lane += end - column;
+    lane = next;
   }
+  for (std::size_t r = 0; r < row_reach_.size(); ++r)
+    for (std::size_t c = 0; c < column_reach_.size(); ++c, masks += kMaskLanes)
+      for (std::size_t i = 0; i < kMaskLanes; ++i)
+        masks[i] = static_cast<std::uint8_t>(rows[r][i] & columns[c][i]);
 }
 
 template <std::size_t step, class T>
