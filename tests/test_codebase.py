@@ -40,6 +40,18 @@ def test_installed_version_is_the_same() -> None:
     assert installed == gm.__version__
 
 
+def test_emulated_tests_cover_every_kernel_file() -> None:
+    lines = (_ROOT / "tests/emulation/tests.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    level = "avx512vnni"
+    files = [path.stem for path in (_ROOT / "cpp/src/kernels" / level).glob("*.cpp")]
+    kernels = {stem.removesuffix(f"_{level}") for stem in files if not stem.startswith("install_")}
+    assert {row[0] for row in rows} == kernels
+    sources = "".join(path.read_text() for path in (_ROOT / "tests/cpp").glob("test_*.cpp"))
+    tests = set(re.findall(r"ISA_TEST\((\w+)\)", sources))
+    assert {name for row in rows for name in row[1:]} <= tests
+
+
 def test_package_is_marked_as_typed() -> None:
     assert Path(gm.__file__).with_name("py.typed").is_file()
 

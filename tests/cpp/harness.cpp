@@ -70,6 +70,16 @@ void run_case(const Case& test, Tally& tally) {
   }
 }
 
+/// Whether a name contains one of the parts of the filter, which commas divide.
+bool is_wanted(std::string_view name, std::string_view filter) {
+  for (;;) {
+    const std::size_t comma = filter.find(',');
+    if (name.find(filter.substr(0, comma)) != std::string_view::npos) return true;
+    if (comma == std::string_view::npos) return false;
+    filter.remove_prefix(comma + 1);
+  }
+}
+
 bool required_levels_run() {
   const char* variable = std::getenv("GRISTMILL_REQUIRE_ISA");
   std::stringstream names(variable == nullptr ? "" : variable);
@@ -102,13 +112,13 @@ bool quick() {
 
 }  // namespace harness
 
-/// gristmill_tests [SUBSTRING]: runs the tests whose names contain SUBSTRING.
+/// gristmill_tests [SUBSTRING[,SUBSTRING...]]: runs the tests whose names contain one of them.
 int main(int argc, char** argv) {
   using namespace harness;
   const std::string_view filter = argc > 1 ? argv[1] : "";
   Tally tally;
   for (const Case& test : cases())
-    if (test.name.find(filter) != std::string::npos) run_case(test, tally);
+    if (is_wanted(test.name, filter)) run_case(test, tally);
   if (!required_levels_run()) ++tally.failed;
   std::printf("%d passed, %d failed, %d skipped\n", tally.passed, tally.failed, tally.skipped);
   return tally.failed != 0 || tally.passed == 0 ? 1 : 0;
