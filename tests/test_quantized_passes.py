@@ -98,7 +98,7 @@ def test_sparse_weights_of_bytes_give_the_same_bits(block: int, isa: str) -> Non
     x = net.dequantize(net.input("n", 32, 6, 6, dtype=np.uint8), 0.05, 120)
 
     def pruned(*shape: int) -> str:
-        kept = np.repeat(net.random.random((shape[0], int(np.prod(shape[1:])) // block)) < 0.1, block, axis=1)
+        kept = np.repeat(net.random.random((shape[0], int(np.prod(shape[1:])) // block)) < 0.05, block, axis=1)
         values = net.random.integers(-127, 128, shape) * kept.reshape(shape)
         return net.add(
             "DequantizeLinear",

@@ -46,7 +46,10 @@ bool has_bits(std::uint32_t word, std::initializer_list<int> bits) {
 
 CpuFeatures detect() {
   CpuFeatures features;
-  if (cpuid(0).eax < 7) return features;
+  const CpuidRegisters leaf0 = cpuid(0);
+  if (leaf0.eax < 7) return features;
+  features.intel =
+      leaf0.ebx == 0x756E6547 && leaf0.edx == 0x49656E69 && leaf0.ecx == 0x6C65746E;  // GenuineIntel
   const CpuidRegisters leaf1 = cpuid(1), leaf7 = cpuid(7);
   constexpr int kFma = 12, kOsxsave = 27, kAvx = 28, kF16c = 29;
   if (!has_bits(leaf1.ecx, {kFma, kOsxsave, kAvx, kF16c})) return features;

@@ -11,6 +11,8 @@ void install_avx2(KernelTable& table);
 void install_avx512vnni(KernelTable& table);
 /// What avx512vnni has more where the processor has VBMI too.
 void install_vbmi_avx512vnni(KernelTable& table);
+/// What avx512vnni does otherwise on processors of Intel.
+void install_intel_avx512vnni(KernelTable& table);
 void install_amx(KernelTable& table);
 void install_neon(KernelTable& table);
 void install_neon_dotprod(KernelTable& table);

@@ -25,6 +25,7 @@ constexpr auto install_avx2 = nullptr;
 #ifndef GRISTMILL_HAVE_AVX512VNNI
 constexpr auto install_avx512vnni = nullptr;
 constexpr auto install_vbmi_avx512vnni = nullptr;
+constexpr auto install_intel_avx512vnni = nullptr;
 #endif
 #ifndef GRISTMILL_HAVE_AMX
 constexpr auto install_amx = nullptr;
@@ -51,15 +52,16 @@ constexpr std::array<Level, 7> kLevels{{
     {Isa::neon_i8mm, "neon_i8mm", install_neon_i8mm, &CpuFeatures::neon_i8mm},
 }};
 
-/// Kernels of a level that ask for more than it does.
+/// Kernels of a level that ask for more than it does, or suit some processors better.
 struct Extension {
   Isa level;
   void (*install)(KernelTable&);
   bool CpuFeatures::*feature;
 };
 
-constexpr std::array<Extension, 1> kExtensions{
-    {{Isa::avx512vnni, install_vbmi_avx512vnni, &CpuFeatures::avx512vbmi}}};
+constexpr std::array<Extension, 2> kExtensions{
+    {{Isa::avx512vnni, install_vbmi_avx512vnni, &CpuFeatures::avx512vbmi},
+     {Isa::avx512vnni, install_intel_avx512vnni, &CpuFeatures::intel}}};
 
 struct IsaList {
   std::array<Isa, kLevels.size()> isas{};

@@ -15,7 +15,8 @@ struct CpuFeatures {
   bool avx512vbmi = false;  ///< AVX-512 VBMI beside the above
   bool amx =
       false;  ///< AMX tiles of bytes beside the above, which the operating system lets this process use
-  bool neon = false;          ///< Advanced SIMD
+  bool intel = false;  ///< made by Intel: one port for all shuffles of 64 bytes, and another that multiplies
+  bool neon = false;   ///< Advanced SIMD
   bool neon_dotprod = false;  ///< SDOT and UDOT
   bool neon_i8mm = false;     ///< SMMLA, UMMLA, USMMLA and USDOT
 };

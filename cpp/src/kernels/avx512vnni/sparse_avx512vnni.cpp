@@ -288,11 +288,11 @@ void install_sparse_avx512vnni(SparseKernels& slots) {
   slots.spare_quads.spread = true;
   slots.blocks = sparse_format<Blocks<Avx512>>(false, Blocks<Avx512>::multiply);
   slots.singles = sparse_format<Singles<Avx512>>(false, Singles<Avx512>::multiply);
-  __builtin_cpu_init();
-  if (__builtin_cpu_is("intel")) {
-    std::swap(slots.quads, slots.spare_quads);
-    slots.blocks.k_block = 448;  // two panel rows are loaded in a cycle if nothing but them is in the cache
-  }
+}
+
+void install_sparse_intel_avx512vnni(SparseKernels& slots) {
+  std::swap(slots.quads, slots.spare_quads);
+  slots.blocks.k_block = 448;  // two panel rows are loaded in a cycle if nothing but them is in the cache
 }
 
 }  // namespace gristmill

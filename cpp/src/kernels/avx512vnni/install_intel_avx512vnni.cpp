@@ -1,0 +1,9 @@
+#include "install.h"
+
+namespace gristmill {
+
+void install_sparse_intel_avx512vnni(SparseKernels& slots);
+
+void install_intel_avx512vnni(KernelTable& table) { install_sparse_intel_avx512vnni(table.sparse); }
+
+}  // namespace gristmill
