@@ -28,11 +28,14 @@
 ///               lane block       lane block       last lanes
 ///              [v0][v1]..       [v0][v1].. 1     [v0] 1 2 3 4
 ///     row      +-------------+  +-----------++   +---++------+
-///     block    | lane tile   |  |           ||   |   || row  |    lane tile: lanes in vectors, rows
-///     broadcast row      +-------------+  +-----------++   +---+| tile |    row tile: rows in vectors, lanes
-///     broadcast, block    |             |  |           ||   |   ||      |              for up to kMaxSingles
-///     last lanes
+///     block    | lane tile   |  |           ||   |   || row  |
+///              +-------------+  +-----------++   +---+| tile |
+///     row      |             |  |           ||   |   ||      |
+///     block    |             |  |           ||   |   ||      |
 ///     ...      +-------------+  +-----------++   +---++------+
+///
+///     lane tile   lanes in vectors, rows broadcast
+///     row tile    rows in vectors, lanes broadcast: for up to kMaxSingles last lanes
 ///
 /// so that lanes beyond the last whole vector cost their own arithmetic and not a vector's. A single lane
 /// beyond the last whole block, as in a 7x7 plane, rides along with that block's lane tiles. Rows of a plain
