@@ -10,18 +10,17 @@
 /// rows) in the vector lanes. X is never built; a tile of it is *packed* into a panel. What K means is folded
 /// into two tables:
 ///
-///     row k of X       lives at  base + row_offset[k]          (channel c, tap kh, kw; or input feature)
-///     lane p of a tile lives at  + run.source + (p - run.lane)  for the run of consecutive lanes that holds
-///     p
+///     row k of X       lives at  base + row_offset[k]           (channel c, tap kh, kw; or input feature)
+///     lane p of a tile lives at  + run.source + (p - run.lane)  for the run of lanes that holds p
 ///
 /// so every packer is the same loop over rows and runs, whatever the kernel, stride, padding or dilation: the
 /// driver has staged the input so that neighbouring output positions of a row of pixels are neighbours in
 /// memory.
 ///
-///     quad panel    [ceil(K/4)][lanes][4]   u8 or s8, four consecutive K of a lane side by side (dense int8,
-///     1x4 blocks) planar panel  [K][lanes]              u8, s8 or f32, one row per K (f32, unstructured
-///     sparse)
+///     quad panel    [ceil(K/4)][lanes][4]   u8 or s8, four consecutive K of a lane side by side
+///     planar panel  [K][lanes]              u8, s8 or f32, one row per K
 ///
+/// Dense int8 weights and 1x4 blocks read quad panels, f32 weights and unstructured sparse ones planar ones.
 /// `lanes` is the lane block of the kernel that reads the panel; a tile with fewer positions leaves the other
 /// lanes of the panel with any values, and their results are not stored. Rows K..4*ceil(K/4) of a quad panel
 /// hold any values: the weights there are zero.
@@ -67,8 +66,7 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
 /// stretch of memory for all lanes, and padding is what the mask of its tap leaves out.
 ///
 ///     row k of X       is tap t = (first_row + k) mod taps of plane (first_row + k) / taps
-///     lane p of it     lives at  base + plane * plane_step + tap_offset[t] + p,  or is `fill` where mask[p]
-///     is 0
+///     lane p of it     lives at  base + plane * plane_step + tap_offset[t] + p,  or is `fill` if mask[p] = 0
 struct ShiftJob {
   const void* base;
   std::size_t plane_step;            ///< in elements, as all distances here

@@ -12,10 +12,9 @@
 ///
 /// Accumulators come as N vectors of sixteen that belong to consecutive elements of the output:
 ///
-///     const EpilogueAvx512 epilogue(e);                     constants in registers, once per tile
-///     const OneChannelAvx512 channel(e, row);               or ManyChannelsAvx512<3>(e, first_channel,
-///     count) epilogue.store<3>(acc, channel, out, index, count)    writes out[index .. index + count), count
-///     <= 48
+///     const EpilogueAvx512 epilogue(e);         constants in registers, once per tile
+///     const OneChannelAvx512 channel(e, row);   or ManyChannelsAvx512<3>(e, first_channel, count)
+///     epilogue.store<3>(acc, channel, out, index, count);   writes out[index .. index + count), count <= 48
 ///
 /// Four vectors a, b, c, d narrow to bytes together. s8 takes the way of u8, shifted by 128, and the pack
 /// instructions work within 128-bit quarters, which one permutation of dwords puts in order:
