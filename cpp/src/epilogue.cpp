@@ -245,17 +245,10 @@ EpilogueS8 OutputStage::kernel_s8(std::span<const std::int32_t> folded, std::siz
           small_scales_};
 }
 
-EpilogueF32 OutputStage::kernel_f32(std::size_t first) const {
-  return {bias_f32_.data() + first, low_, high_};
-}
-
 EpilogueF32 OutputStage::kernel_f32(std::size_t first, const float* residual) const {
-  EpilogueF32 epilogue = kernel_f32(first);
-  if (residual == nullptr) return epilogue;
-  epilogue.residual = residual;
-  epilogue.sum_low = residual_->low;
-  epilogue.sum_high = residual_->high;
-  return epilogue;
+  const float* bias = bias_f32_.data() + first;
+  if (residual == nullptr) return {bias, low_, high_};
+  return {bias, low_, high_, residual, residual_->low, residual_->high};
 }
 
 void OutputStage::finish(const StoredTile& stored, const KernelTable& kernels) const {

@@ -91,7 +91,7 @@ void visit_nonzeros(const T* row, std::size_t columns, const Found& found) {
 }  // namespace
 
 std::size_t count_nonzero(std::span<const std::int8_t> weights) {
-  return kernel_table(active_isa()).weight.count_nonzero(weights.data(), weights.size());
+  return active_kernels().weight.count_nonzero(weights.data(), weights.size());
 }
 
 template <class T>

@@ -13,8 +13,7 @@ struct CpuFeatures {
   bool avx2 = false;        ///< AVX2, FMA, F16C, BMI1 and BMI2, with the operating system saving YMM state
   bool avx512vnni = false;  ///< AVX-512 F, BW, VL, DQ and VNNI, with the operating system saving ZMM state
   bool avx512vbmi = false;  ///< AVX-512 VBMI beside the above
-  bool amx =
-      false;  ///< AMX tiles of bytes beside the above, which the operating system lets this process use
+  bool amx = false;         ///< AMX tiles of int8 beside the above, which this process is allowed to use
   bool intel = false;  ///< made by Intel: one port for all shuffles of 64 bytes, and another that multiplies
   bool neon = false;   ///< Advanced SIMD
   bool neon_dotprod = false;  ///< SDOT and UDOT

@@ -100,9 +100,8 @@ class OutputStage {
 
   /// What kernels need, for the channels from `first` on; `folded` is what fold_bias wrote.
   EpilogueS8 kernel_s8(std::span<const std::int32_t> folded, std::size_t first) const;
-  EpilogueF32 kernel_f32(std::size_t first) const;
-  /// The same for kernels that add residuals, if adds_in_kernel(); `residual` is null without.
-  EpilogueF32 kernel_f32(std::size_t first, const float* residual) const;
+  /// The same of an f32 layer. `residual` is for kernels that add it, if adds_in_kernel().
+  EpilogueF32 kernel_f32(std::size_t first, const float* residual = nullptr) const;
 
   /// Whether f32 kernels that add residuals leave finish() nothing to do.
   bool adds_in_kernel() const { return f32_layer_ && residual_.has_value() && !curve_; }

@@ -65,8 +65,7 @@ class PackedLinear {
   /// The one of these that is_sparse() names.
   const PackedWeights& packed() const { return *packed_; }
   const SparseWeights& sparse() const { return *sparse_; }
-  /// Sparse weights once more, as kernels for few rows want them.
-  /// Those that suit a call of so many rows.
+  /// Sparse weights once more, as kernels for few rows want them in a call of so many.
   const PackedWindows& windows(std::size_t call_rows) const {
     return call_rows == 1 && wide_windows_ ? *wide_windows_ : *windows_;
   }

@@ -4,6 +4,8 @@
 namespace gristmill {
 namespace {
 
+constexpr std::size_t steps_of(std::size_t k) { return (k + kTileDepth - 1) / kTileDepth; }
+
 /// A block of outputs is up to two tiles of rows by four of lanes. Its sums, four tiles at a time, pass
 /// through memory to the epilogue:
 ///
@@ -44,7 +46,6 @@ class DenseAmx {
   explicit DenseAmx(const DenseJob& job)
       : job_(job), epilogue_(*static_cast<const EpilogueS8*>(job.epilogue)), steps_(steps_of(job.k)) {}
 
-  static std::size_t steps_of(std::size_t k) { return (k + kTileDepth - 1) / kTileDepth; }
   std::size_t depth() const { return steps_ * kTileDepth; }
 
   /// Rows row .. end, at most two tiles of them, and one lane block.
@@ -116,8 +117,8 @@ class DenseAmx {
 
   template <int L>
   void store(const Sums& sums, std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
-    const bool bytes = epilogue_.type == OutputType::u8 || epilogue_.type == OutputType::s8;
     if constexpr (kChannelsInRows) {
+      const bool bytes = epilogue_.type == OutputType::u8 || epilogue_.type == OutputType::s8;
       if (bytes && epilogue_.small_scales) return store_bytes<L>(sums, row, rows, lane, lanes);
     }
     const EpilogueAvx512 epilogue(epilogue_);
@@ -136,7 +137,7 @@ class DenseAmx {
   template <int L>
   void store_bytes(const Sums& sums, std::size_t row, std::size_t rows, std::size_t lane,
                    std::size_t lanes) const {
-    const NarrowAvx512 narrow(epilogue_);
+    const UnpackedBytesAvx512 unpacked(epilogue_);
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __mmask64 stored = first_bits(lanes);
     const std::size_t stride = job_.out_stride;
@@ -146,13 +147,12 @@ class DenseAmx {
     for (std::size_t r = 0; r < rows; ++r, out += stride) {
       const __m512i bias_all = _mm512_set1_epi32(bias[r]);
       const __m512 scale_all = _mm512_set1_ps(scale[r]);
-      __m512i q[4];
-      unroll<L>([&](auto v) GRISTMILL_INLINE {
-        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums.of_row[r] + 16 * v), bias_all);
-        q[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale_all));
+      __m512i sum[4];
+      unroll<4>([&](auto v) GRISTMILL_INLINE {
+        constexpr int filled = v < L ? v : 0;
+        sum[v] = _mm512_add_epi32(_mm512_load_si512(sums.of_row[r] + 16 * filled), bias_all);
       });
-      unroll<4 - L>([&](auto v) GRISTMILL_INLINE { q[L + v] = q[0]; });
-      const __m512i bytes = _mm512_permutexvar_epi32(order, narrow(q[0], q[1], q[2], q[3]));
+      const __m512i bytes = _mm512_permutexvar_epi32(order, unpacked(sum, scale_all));
       _mm512_mask_storeu_epi8(out, stored, bytes);
     }
   }
@@ -167,7 +167,7 @@ void multiply_channels_in_lanes(const DenseJob& job) {
   constexpr std::size_t kFewRows = 3;
   if (job.rows > kFewRows) return DenseAmx<ChannelAxis::lanes>::kernel().multiply(job);
   DenseJob padded = job;
-  padded.k = (job.k + kTileDepth - 1) / kTileDepth * kTileDepth;
+  padded.k = steps_of(job.k) * kTileDepth;
   DenseS8<Avx512Vnni, ChannelAxis::lanes>::kernel().multiply(padded);
 }
 

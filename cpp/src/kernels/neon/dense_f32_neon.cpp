@@ -32,7 +32,6 @@ struct F32x4 {
   static Vector broadcast(const float* from) { return vld1q_dup_f32(from); }
   static Vector fma(Vector a, Vector b, Vector sum) { return vfmaq_f32(sum, a, b); }
   static Vector add(Vector a, Vector b) { return vaddq_f32(a, b); }
-  /// max and min return NaN where either operand is.
   /// Comparing and selecting leaves NaN and the sign of zero alone.
   static Vector clamp(Vector x, Vector low, Vector high) {
     x = vbslq_f32(vcltq_f32(x, low), low, x);
