@@ -42,6 +42,9 @@ struct RowSums {
   static constexpr std::size_t kLane = std::size_t{Level::kWidth} * 4;  // bytes of a vector of lanes
   static constexpr std::size_t kGroup = Level::template kLaneVectors<ChannelAxis::rows> * kLane;
   static constexpr std::size_t kRows = Level::kRowBlock * 4;
+  /// Weights that no cache near the core holds are fetched a page before their turn: the hardware foresees
+  /// none beyond the end of a page.
+  static constexpr std::size_t kFetchAhead = 4096;
 
   /// The groups of K one after the other.
   [[gnu::always_inline]] static void add_groups(Vector (&sum)[R][V], Vector (&single)[S + 1],
@@ -49,6 +52,7 @@ struct RowSums {
                                                 const std::uint8_t* single_lane, std::size_t groups) {
     using Activation = typename Level::Activation;
     for (; groups > 0; --groups, weights += kRows, lane += kGroup) {
+      __builtin_prefetch(weights + kFetchAhead);
       Activation x[V];
       unroll<V>([&](auto v) GRISTMILL_INLINE { x[v] = Activation(Level::load_bytes(lane + v * kLane)); });
       unroll<R>([&](auto r) GRISTMILL_INLINE {
@@ -71,6 +75,7 @@ struct RowSums {
     const std::uint8_t* weights = tile.broadcast;
     const std::uint16_t* order = tile.couples.order;
     for (std::size_t c = tile.groups / 2; c > 0; --c, order += 2, weights += 2 * kRows) {
+      __builtin_prefetch(weights + kFetchAhead);
       const std::uint8_t* lane[2] = {tile.lane + order[0] * kGroup, tile.lane + order[1] * kGroup};
       Bytes x[V][2];
       unroll<V>([&](auto v) GRISTMILL_INLINE {
