@@ -27,13 +27,6 @@ struct Tile {
   const void* row_bytes;  ///< the level's RowBytes, null where they do not apply
 };
 
-/// For levels of which two rows are stored as each of them is.
-struct NoRowBytes {
-  static constexpr bool kExists = false;
-  explicit NoRowBytes(const EpilogueS8&) {}
-  static bool applies_to_all(const EpilogueS8&) { return false; }
-};
-
 /// Channels in rows: R rows x V vectors of lanes, and S lanes that ride along.
 template <class Level, int R, int V, int S>
 struct RowSums {

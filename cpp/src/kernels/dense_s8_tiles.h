@@ -23,7 +23,7 @@
 ///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums
 ///     kOffset         whether sums start at an offset that depends on the activations alone, and then
 ///                     lane_offsets, row_offset: those of a lane block, or that of a row
-///     RowBytes        channels in rows: stores two whole rows of bytes where it applies, if it exists
+///     RowBytes        channels in rows: stores two whole rows of bytes where it applies
 ///     kCouples        channels in rows: whether weights are DenseCouples, and then
 ///                     multiply_add_two: the products of two groups at once
 ///                     gather_groups: a group of each row's own, `step` bytes apart, as load_rows has them
@@ -258,7 +258,7 @@ class DenseS8 {
   /// Works on copies, which stores of bytes cannot change.
   template <int R, int V>
   [[gnu::always_inline]] static void store(const Tile& original, const Vector (&sum)[R][V]) {
-    if constexpr (axis == ChannelAxis::rows && R % 2 == 0 && V == kBlockVectors && Level::RowBytes::kExists) {
+    if constexpr (axis == ChannelAxis::rows && R % 2 == 0 && V == kBlockVectors) {
       if (original.row_bytes != nullptr && original.rows == R && original.lanes == kLaneBlock)
         return store_bytes<R, V>(original, sum);
     }

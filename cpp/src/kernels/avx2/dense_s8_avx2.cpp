@@ -18,7 +18,6 @@ __m256i add_pairs(__m256i sum, __m256i pairs) {
 
 struct RowBytesAvx2 : UnpackedBytesAvx2 {
   using UnpackedBytesAvx2::UnpackedBytesAvx2;
-  static constexpr bool kExists = true;
 
   [[gnu::always_inline]] void store(const __m256i* a, float scale_a, const __m256i* b, float scale_b,
                                     std::uint8_t* out, std::size_t stride) const {

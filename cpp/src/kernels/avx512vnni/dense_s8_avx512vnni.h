@@ -12,6 +12,25 @@
 namespace gristmill {
 namespace {
 
+struct RowBytesAvx512 : UnpackedBytesAvx512 {
+  using UnpackedBytesAvx512::UnpackedBytesAvx512;
+
+  [[gnu::always_inline]] void store(const __m512i* a, float scale_a, const __m512i* b, float scale_b,
+                                    std::uint8_t* out, std::size_t stride) const {
+    store_row(a, scale_a, out);
+    store_row(b, scale_b, out + stride);
+  }
+
+ private:
+  /// Two stores are quicker than one with a mask.
+  [[gnu::always_inline]] void store_row(const __m512i* acc, float scale, std::uint8_t* out) const {
+    const __m512i four[4] = {acc[0], acc[1], acc[2], acc[2]};
+    const __m512i row = in_order((*this)(four, _mm512_set1_ps(scale)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(row));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 32), _mm512_extracti32x4_epi32(row, 2));
+  }
+};
+
 /// vpdpbusd multiplies u8 by s8 and adds four products to an s32 sum, exactly. Eight rows x 48 lanes, or six
 /// rows x 64: 24 sums of 32 registers hide its latency and load little for each multiplication.
 struct Avx512Vnni {
@@ -19,7 +38,7 @@ struct Avx512Vnni {
   using Bytes = __m512i;
   using Epilogue = EpilogueAvx512;
   using OneChannel = OneChannelAvx512;
-  using RowBytes = NoRowBytes;
+  using RowBytes = RowBytesAvx512;
   template <int N>
   using ManyChannels = ManyChannelsAvx512<N>;
   static constexpr int kWidth = 16;

@@ -70,6 +70,12 @@ class ManyChannelsAvx512 {
   std::size_t count_;
 };
 
+/// Bytes that packing has left in its order.
+[[gnu::always_inline]] inline __m512i in_order(__m512i packed) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_maskz_permutexvar_epi32(0xFFFF, order, packed);
+}
+
 /// Narrows rounded sums to bytes: adds the zero point, saturates, clamps. What would change nothing is left
 /// out, as it is for most layers: behind a relu the zero point is 0 and the clamp that of a byte.
 class NarrowAvx512 {
@@ -201,8 +207,7 @@ class EpilogueAvx512 {
   }
 
   [[gnu::always_inline]] __m512i narrow(const __m512i (&q)[4]) const {
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_maskz_permutexvar_epi32(kAll, order, narrow_(q[0], q[1], q[2], q[3]));
+    return in_order(narrow_(q[0], q[1], q[2], q[3]));
   }
 
   const EpilogueS8& parameters_;
@@ -222,6 +227,11 @@ class UnpackedBytesAvx512 {
   static bool applies(const EpilogueS8& epilogue) {
     return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.scale[0] < 1.0f &&
            epilogue.scale[0] > -1.0f;
+  }
+
+  /// Whether scales of any channel may be given.
+  static bool applies_to_all(const EpilogueS8& epilogue) {
+    return (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8) && epilogue.small_scales;
   }
 
   [[gnu::always_inline]] explicit UnpackedBytesAvx512(const EpilogueS8& epilogue)
