@@ -17,7 +17,7 @@ namespace gristmill {
 namespace {
 
 /// Ends a run when a signal handler raises: only the main thread runs handlers.
-class SignalWatch final : public Plan::Watch {
+class SignalWatch final : public RunWatch {
  public:
   explicit SignalWatch(GilReleased& released) : released_(released) {}
 
@@ -154,21 +154,36 @@ py::list run_plan(PlanObject& object, py::handle inputs, py::handle outputs, py:
   return std::move(run.results);
 }
 
+/// Calls visit(name, kernel) for each of a plan's measured steps; kernels tell how often a part runs them.
+template <class Visit>
+void for_each_measured(const Plan& plan, std::size_t times, const Visit& visit) {
+  for (std::size_t i = 0; i < plan.steps(); ++i) {
+    const Step& step = plan.step(i);
+    if (const Plan* part = step.part()) {
+      for_each_measured(*part, times * step.repeats(), visit);
+    } else {
+      visit(plan.step_name(i), step.kernel() + (times == 1 ? "" : ", " + std::to_string(times) + " slices"));
+    }
+  }
+}
+
 py::list profile_plan(PlanObject& object, py::handle inputs, py::handle threads) {
   const int count = parse_threads(threads);
   const RunArrays run = arrays_for(object, inputs, py::none());
-  std::vector<double> seconds(object.plan.steps());
+  std::vector<double> seconds(object.plan.measured_steps());
   run_arrays(object, run, count, seconds);
   py::list rows;
-  for (std::size_t i = 0; i < seconds.size(); ++i)
-    rows.append(py::make_tuple(object.plan.step_name(i), object.plan.step(i).kernel(), seconds[i] * 1000));
+  for_each_measured(object.plan, 1, [&](const std::string& name, const std::string& kernel) {
+    rows.append(py::make_tuple(name, kernel, seconds[rows.size()] * 1000));
+  });
   return rows;
 }
 
 py::list steps_of(const PlanObject& object) {
   py::list rows;
-  for (std::size_t i = 0; i < object.plan.steps(); ++i)
-    rows.append(py::make_tuple(object.plan.step_name(i), object.plan.step(i).kernel()));
+  for_each_measured(object.plan, 1, [&](const std::string& name, const std::string& kernel) {
+    rows.append(py::make_tuple(name, kernel));
+  });
   return rows;
 }
 
@@ -308,7 +323,7 @@ Args:
     inputs: (dtype name, shape) of each input.
     outputs: (dtype name, shape) of each output.)");
   cls.def(py::init([](std::size_t arena_bytes, py::handle inputs, py::handle outputs) {
-            return std::make_unique<PlanObject>(arena_bytes, parse_types(inputs, "inputs"),
+            return std::make_shared<PlanObject>(arena_bytes, parse_types(inputs, "inputs"),
                                                 parse_types(outputs, "outputs"));
           }),
           py::arg("arena_bytes"), py::arg("inputs"), py::arg("outputs"));
@@ -316,8 +331,9 @@ Args:
           py::arg("threads") = py::none(),
           "Run all steps; returns the outputs, new arrays where `outputs` is or holds None.");
   cls.def("profile", &profile_plan, py::arg("inputs"), py::arg("threads") = py::none(),
-          "Run once; returns (name, kernel, milliseconds) of each step.");
-  cls.def_property_readonly("steps", &steps_of, "(name, kernel) of each step.");
+          "Run once; returns (name, kernel, milliseconds) of each of `steps`.");
+  cls.def_property_readonly("steps", &steps_of,
+                            "(name, kernel) of each step, those of parts in place of what runs them.");
   cls.def_property_readonly("arena_bytes", [](const PlanObject& p) { return p.plan.arena_bytes(); });
   bind_layer_steps(cls);
   bind_copy_steps(cls);
@@ -325,6 +341,7 @@ Args:
   bind_reduce_steps(cls);
   bind_quantized_steps(cls);
   bind_resize_steps(cls);
+  bind_slices_step(cls);
 }
 
 }  // namespace gristmill

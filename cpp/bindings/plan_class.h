@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,8 @@ struct PlanObject {
   std::vector<pybind11::dtype> output_dtypes;
 };
 
-using PlanClass = pybind11::class_<PlanObject>;
+/// Shared with the plans that run it as a part.
+using PlanClass = pybind11::class_<PlanObject, std::shared_ptr<PlanObject>>;
 
 /// A view of anything that names elements: a Tensor is all of itself.
 TensorView parse_view(pybind11::handle object, const char* name);
@@ -37,5 +39,6 @@ void bind_copy_steps(PlanClass& plan);
 void bind_reduce_steps(PlanClass& plan);
 void bind_quantized_steps(PlanClass& plan);
 void bind_resize_steps(PlanClass& plan);
+void bind_slices_step(PlanClass& plan);
 
 }  // namespace gristmill

@@ -10,8 +10,6 @@
 namespace gristmill {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::chrono::milliseconds kWatchPeriod{20};
 constexpr std::uint32_t kArenaSlot = 0, kConstantSlot = 1, kFirstSlot = 2;
 
@@ -43,6 +41,21 @@ Address Step::read(const char* name, const Tensor& tensor) {
 Address Step::write(const char* name, const Tensor& tensor) {
   writes_.push_back({name, tensor});
   return address_of(tensor);
+}
+
+bool RunPatience::ended() {
+  if (ended_ || watch_ == nullptr) return ended_;
+  const auto now = Clock::now();
+  if (now - asked_ < kWatchPeriod) return false;
+  ended_ = watch_->wants_stop();
+  asked_ = now;
+  return ended_;
+}
+
+void Step::measure(const Frame& frame, std::span<double> seconds) const {
+  const auto start = std::chrono::steady_clock::now();
+  run(frame);
+  seconds[0] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// What one run has to itself.
@@ -152,35 +165,46 @@ void Plan::append(const std::string& name, StepPtr step) {
   steps_.push_back({name, std::move(step)});
 }
 
+std::size_t Plan::measured_steps() const {
+  std::size_t count = 0;
+  for (const NamedStep& named : steps_) {
+    const Plan* part = named.step->part();
+    count += part == nullptr ? 1 : part->measured_steps();
+  }
+  return count;
+}
+
 /// What only the data can show, such as an index out of range, is an error that names the step.
-void Plan::run_step(const NamedStep& named, const Frame& frame) {
+void Plan::run_step(const NamedStep& named, const Frame& frame, std::span<double> seconds) {
   try {
-    named.step->run(frame);
+    seconds.empty() ? named.step->run(frame) : named.step->measure(frame, seconds);
   } catch (const Error& error) {
-    throw error.within(named.name);
+    throw named.step->part() == nullptr ? error.within(named.name) : error;
   }
 }
 
-bool Plan::run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads, Watch* watch,
-               std::span<double> seconds) const {
+bool Plan::run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads,
+               RunWatch* watch, std::span<double> seconds) const {
+  RunPatience patience(watch);
+  return run(inputs, outputs, threads, patience, seconds);
+}
+
+bool Plan::run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads,
+               RunPatience& patience, std::span<double> seconds) const {
   const Lease state(*this);
   for (std::size_t i = 0; i < inputs.size(); ++i)
     state->bases[kFirstSlot + 2 * i] = reinterpret_cast<std::uintptr_t>(inputs[i]);
   for (std::size_t i = 0; i < outputs.size(); ++i)
     state->bases[kFirstSlot + 2 * i + 1] = reinterpret_cast<std::uintptr_t>(outputs[i]);
-  const Frame frame{state->bases.data(), threads, state->workspace};
-  auto watched = Clock::now();
+  const Frame frame{state->bases.data(), threads, state->workspace, patience};
   for (std::size_t i = 0; i < steps_.size(); ++i) {
-    const auto start = seconds.empty() ? Clock::time_point{} : Clock::now();
-    run_step(steps_[i], frame);
-    if (!seconds.empty()) seconds[i] = std::chrono::duration<double>(Clock::now() - start).count();
-    if (watch == nullptr || i + 1 == steps_.size()) continue;
-    const auto now = Clock::now();
-    if (now - watched < kWatchPeriod) continue;
-    if (watch->wants_stop()) return false;
-    watched = Clock::now();
+    if (i != 0 && patience.ended()) return false;
+    const Plan* part = steps_[i].step->part();
+    const std::size_t measured = seconds.empty() ? 0 : part == nullptr ? 1 : part->measured_steps();
+    run_step(steps_[i], frame, seconds.first(measured));
+    seconds = seconds.subspan(measured);
   }
-  return true;
+  return !patience.has_ended();
 }
 
 }  // namespace gristmill

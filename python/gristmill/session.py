@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gristmill import _core
 from gristmill.artefact import pack_artefact, unpack_artefact
-from gristmill.compile import CompiledGraph, Packer, compile_graph
+from gristmill.compile import Cache, CompiledGraph, Packer, compile_graph
 from gristmill.compile.deciding import deciding_inputs
 from gristmill.compile.packer import Selector
 from gristmill.compile.selection import Heuristic, Measured
@@ -232,7 +232,8 @@ class InferenceSession:
         for info, given in zip(self._graph.inputs, inputs, strict=True):
             decides = info.name in self._deciding
             known[info.name] = np.array(given) if decides else TensorType(info.dtype, given.shape)
-        compiled = compile_graph(self._simple, known, self._packer)
+        cache = Cache.of_machine(self._threads or _core.get_num_threads())
+        compiled = compile_graph(self._simple, known, self._packer, cache)
         with self._lock:
             self._plans[key] = compiled
             if len(self._plans) > KEPT_PLANS:

@@ -31,7 +31,7 @@ Tensor output(DType dtype, std::vector<std::size_t> shape) {
   return {{dtype, std::move(shape)}, Place::output, 0, 0, nullptr};
 }
 
-bool run(const Plan& plan, const void* x, void* out, int threads, Plan::Watch* watch = nullptr) {
+bool run(const Plan& plan, const void* x, void* out, int threads, RunWatch* watch = nullptr) {
   const void* inputs[] = {x};
   void* outputs[] = {out};
   return plan.run(inputs, outputs, threads, watch);
@@ -106,7 +106,7 @@ TEST(plan_runs_on_many_threads_at_once) {
 }
 
 TEST(plan_stops_when_its_watch_says_so) {
-  struct Watch final : Plan::Watch {
+  struct Watch final : RunWatch {
     int asked = 0;
     bool wants_stop() override { return ++asked == 2; }
   };

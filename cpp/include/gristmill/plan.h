@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,11 +28,39 @@ struct Address {
   std::uintptr_t offset;
 };
 
+/// Asked between steps, every now and then, whether a run shall end.
+class RunWatch {
+ public:
+  virtual bool wants_stop() = 0;
+
+ protected:
+  ~RunWatch() = default;
+};
+
+/// A run's watch, which may be null, and when it was last asked.
+class RunPatience {
+ public:
+  explicit RunPatience(RunWatch* watch) : watch_(watch) {}
+
+  /// Whether the run shall end, or has been ended.
+  bool ended();
+  /// Whether it has been ended; asks nobody.
+  bool has_ended() const { return ended_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  RunWatch* watch_;
+  Clock::time_point asked_ = Clock::now();
+  bool ended_ = false;
+};
+
 /// Where tensors are during one run, and what the run may use.
 struct Frame {
   const std::uintptr_t* bases;  ///< by slot
   int threads;
   Workspace& workspace;
+  RunPatience& patience;  ///< for steps that run long and can end early
 
   template <class T>
   T* at(const Address& address) const {
@@ -44,6 +73,8 @@ struct Operand {
   const char* name;
   Tensor tensor;
 };
+
+class Plan;
 
 /// One operation of a plan.
 class Step {
@@ -61,6 +92,12 @@ class Step {
   const std::vector<Operand>& writes() const { return writes_; }
   /// Whether an output may be exactly the memory of an input.
   virtual bool works_in_place() const { return false; }
+
+  /// The plan whose steps this step runs, `repeats()` times; null for all others.
+  virtual const Plan* part() const { return nullptr; }
+  virtual std::size_t repeats() const { return 1; }
+  /// Runs, and adds what was measured to seconds: one for itself, or one for each step of its part.
+  virtual void measure(const Frame& frame, std::span<double> seconds) const;
 
  protected:
   /// Names a tensor to the plan, which checks it when the step is added, and says where it will be.
@@ -97,21 +134,19 @@ class Plan {
   /// Ends the adding of steps; done before the first run.
   void freeze() noexcept { frozen_ = true; }
 
-  /// Asked between steps, every now and then, whether the run shall end.
-  class Watch {
-   public:
-    virtual bool wants_stop() = 0;
-
-   protected:
-    ~Watch() = default;
-  };
-
   /// Runs all steps of a frozen plan. Arrays are in the order and of the types of inputs() and outputs(),
-  /// contiguous, aligned to their elements; outputs overlap nothing. With `seconds` (one for each step),
-  /// measures each step. Returns false if `watch`, which may be null, ended the run; outputs are then
-  /// incomplete.
-  bool run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads, Watch* watch,
+  /// contiguous, aligned to their elements; outputs overlap nothing. With `seconds`, one for each of
+  /// measured_steps(), adds what each takes. Returns false if `watch`, which may be null, ended the run;
+  /// outputs are then incomplete.
+  bool run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads, RunWatch* watch,
            std::span<double> seconds = {}) const;
+  /// The same for a part of a run.
+  bool run(std::span<const void* const> inputs, std::span<void* const> outputs, int threads,
+           RunPatience& patience, std::span<double> seconds = {}) const;
+
+  /// Steps, those of parts in place of the steps that run them.
+  std::size_t measured_steps() const;
+  bool frozen() const { return frozen_; }
 
   std::size_t arena_bytes() const { return arena_bytes_; }
   const std::vector<TensorType>& inputs() const { return inputs_; }
@@ -129,7 +164,7 @@ class Plan {
   };
 
   void append(const std::string& name, StepPtr step);
-  static void run_step(const NamedStep& named, const Frame& frame);
+  static void run_step(const NamedStep& named, const Frame& frame, std::span<double> seconds);
   void require_within(const Operand& operand) const;
   void require_separate(const Step& step) const;
 

@@ -1,12 +1,13 @@
 """Compiling: a graph, for inputs of concrete shapes, becomes a plan.
 
 Shapes are inferred, what follows from them is folded, each node becomes steps by the table of lowerings, and the values
-between the steps get their places in memory.
+between the steps get their places in memory. What runs in slices of the batch is a plan of its own, which is a step of
+the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +23,18 @@ from gristmill.compile import (
     lower_reduction,
     lower_resize,
 )
+from gristmill.compile.levels import Level, find_levels
 from gristmill.compile.memory import bind_outputs, drop_copies, place, work_in_place
 from gristmill.compile.packer import Choice, Packer
 from gristmill.compile.program import Program, Step, Value, View, require_dtype
 from gristmill.compile.registry import LOWERINGS, find_lowering
 from gristmill.compile.selection import Heuristic
+from gristmill.compile.slicing import Cache
 from gristmill.errors import DTypeError, UnsupportedOpError
 from gristmill.graph import Graph
 from gristmill.operators import Known
-from gristmill.passes import specialize
 
-__all__ = ["LOWERINGS", "CompiledGraph", "Packer", "compile_graph"]
+__all__ = ["LOWERINGS", "Cache", "CompiledGraph", "Packer", "compile_graph"]
 
 _FAMILIES = (
     lower_convolution,
@@ -66,31 +68,54 @@ class CompiledGraph:
     weight_bytes: dict[str, int]
 
 
-def compile_graph(graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None) -> CompiledGraph:
+def compile_graph(
+    graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None, cache: Cache | None = None
+) -> CompiledGraph:
     """Compile a graph that :func:`gristmill.passes.simplify` has returned, for inputs of these types.
 
-    Inputs given as arrays are known: the plan takes them too, but is right for these values alone.
+    Inputs given as arrays are known: the plan takes them too, but is right for these values alone. With ``cache``, that
+    of the plan's runs, a batch may be run in slices.
 
     Raises:
         GristmillError: The graph contradicts itself or these inputs.
         UnsupportedOpError: It has an operator that plans do not run.
     """
-    graph, types = specialize(graph, inputs)
-    program = Program(graph, types, packer or Packer(Heuristic()))
-    for node in graph.nodes:
+    packer = packer or Packer(Heuristic())
+    levels = find_levels(graph, inputs, packer, cache) if cache else [Level.of(graph, inputs)]
+    compiled = _compiled(levels, packer)
+    packer.selector.finish()
+    return compiled
+
+
+def _compiled(levels: Sequence[Level], packer: Packer) -> CompiledGraph:
+    """The plan of the last level, which runs those before as a part."""
+    *inner, level = levels
+    program = Program(level.graph, level.types, packer)
+    part = _compiled(inner, packer) if inner else None
+    if part is not None:
+        _add_part(program, part)
+    for node in level.graph.nodes[inner[-1].end if inner else 0 :]:
         if any(name and program.known(name) is None for name in node.outputs):
             find_lowering(node)(program, node)
     bind_outputs(program)
     drop_copies(program)
     work_in_place(program)
-    program.packer.selector.finish()
     packed = {
         step.name: item.nbytes
         for step in program.steps
         for item in step.arguments
         if isinstance(item, (_core.PackedConv, _core.PackedLinear, _core.PackedGemm))
     }
-    return CompiledGraph(_emit(program, place(program)), graph, types, program.choices, packed)
+    if part is not None:
+        packed, program.choices = part.weight_bytes | packed, part.choices | program.choices
+    return CompiledGraph(_emit(program, place(program)), level.graph, level.types, program.choices, packed)
+
+
+def _add_part(program: Program, part: CompiledGraph) -> None:
+    reads = tuple(program.value(info.name) for info in part.graph.inputs)
+    writes = tuple(program.result(info.name) for info in part.graph.outputs)
+    name = part.graph.nodes[-1].name
+    program.steps.append(Step("slices", name, (reads, writes, part.plan), reads, writes))
 
 
 def _emit(program: Program, arena: int) -> _core.Plan:
@@ -113,4 +138,6 @@ def _add(plan: _core.Plan, step: Step, program: Program) -> None:
 
 
 def _resolved(argument: Any) -> Any:  # noqa: ANN401
+    if isinstance(argument, tuple):
+        return tuple(map(_resolved, argument))
     return argument.tensor() if isinstance(argument, (Value, View)) else argument

@@ -134,9 +134,7 @@ class Packer:
 
     def pack(self, layer: Layer) -> tuple[Packed, Choice]:
         """The weights of a layer, and why they have their format."""
-        identity = id(layer.weights)
-        if identity not in self._patterns:
-            self._patterns[identity], self._alive[identity] = ZeroPattern.of(layer.weights), layer.weights
+        identity, zeros = id(layer.weights), self.zeros(layer.weights)
         tried: dict[tuple[object, ...], Packed] = {}
 
         def key(kind: str) -> tuple[object, ...]:
@@ -147,9 +145,16 @@ class Packer:
                 tried[key(kind)] = self._packed.get(key(kind)) or self._at_level(lambda: layer.pack(kind))
             return tried[key(kind)]
 
-        choice = self.selector.choose(layer, self._patterns[identity], pack)
+        choice = self.selector.choose(layer, zeros, pack)
         packed = self._packed[key(choice.format)] = pack(choice.format)
         return packed, choice
+
+    def zeros(self, weights: Array) -> ZeroPattern:
+        """Where the zeros of weights are, looked for once."""
+        identity = id(weights)
+        if identity not in self._patterns:
+            self._patterns[identity], self._alive[identity] = ZeroPattern.of(weights), weights
+        return self._patterns[identity]
 
     def derived(self, weights: Array, how: str, make: Callable[[Array], Array]) -> Array:
         """What ``make`` makes of weights, once for all plans; ``how`` tells different functions apart."""
