@@ -193,10 +193,13 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
       start[row + 1] = block_entries.size();
     }
     sort_rows(order, kRowChunk, [&](std::uint32_t row) { return start[row + 1] - start[row]; });
-    for (const std::uint32_t row : order) {
+    const auto length = [&](std::size_t i) { return start[order[i] + 1] - start[order[i]]; };
+    for (std::size_t i = 0; i < packed.rows; ++i) {
       packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
-      const Entry* from = block_entries.data();
-      entries.insert(entries.end(), from + start[row], from + start[row + 1]);
+      const Entry* from = block_entries.data() + start[order[i]];
+      entries.insert(entries.end(), from, from + length(i));
+      if (!format.row_pairs || (i % 2 == 0 && i + 1 == packed.rows)) continue;
+      entries.resize(packed.entry_start.back() + std::max(length(i), length(i ^ 1)));
     }
     packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
     packed.row_order.insert(packed.row_order.end(), order.begin(), order.end());

@@ -89,6 +89,8 @@ struct SparseFormat {
   bool safe_pairs;
   void (*multiply)(const SparseJob& job);
   bool spread = false;  ///< entries are SparseSpreadQuad
+  /// Executed rows 2i and 2i + 1, if there is the latter, have equally many entries: zeros fill up.
+  bool row_pairs = false;
 };
 
 struct SparseKernels {

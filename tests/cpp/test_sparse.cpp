@@ -226,6 +226,22 @@ TEST(sparse_pairs_are_safe_and_keep_every_weight) {
   }
 }
 
+TEST(sparse_row_pairs_have_as_many_entries) {
+  Random random(13);
+  SparseFormat format{64, 64, 0, false, nullptr};
+  format.row_pairs = true;
+  for (const std::size_t rows : {1, 2, 5, 64, 129}) {
+    const auto matrix = Csr8::from_dense(random_weights(random, rows * 150, 20), rows, 150);
+    const PackedSparse packed = pack_sparse_quads(matrix, format);
+    CHECK_EQ(packed.entries.size(), packed.entry_count() * sizeof(SparseQuad));
+    for (std::size_t block = 0; block < packed.k_blocks; ++block)
+      for (std::size_t row = 0; row + 2 <= rows; row += 2) {
+        const std::uint32_t* start = &packed.entry_start[block * (rows + 1) + row];
+        CHECK_EQ(start[1] - start[0], start[2] - start[1]);
+      }
+  }
+}
+
 TEST(sparse_csr_round_trip) {
   Random random(5);
   for (const std::size_t columns : {0, 1, 7, 64}) {

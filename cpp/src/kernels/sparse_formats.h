@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/sparse_finish.h"
 #include "kernels/sparse_rows.h"
 #include "kernels/unroll.h"
 
@@ -19,7 +20,8 @@
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
 ///     Few                 the level of 128 bits, for four lanes or fewer
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
-///     add_quads           if kHasQuadLoop, a loop over quads
+///     add_quads           if kHasQuadLoop, loops over quads of one row, and of two
+///     store_first         if kStoresParts, stores that many bytes of a vector
 ///     BlockWeights        if kHasBlockWeights, the broadcast weights of four blocks, by one load
 ///     Simd                the level's f32 vectors
 ///
@@ -59,72 +61,6 @@ struct QuadRows {
   }
 };
 
-/// The epilogue of sums that begin with the bias of their channel.
-template <class Level>
-class FinishS8 {
- public:
-  using Vector = typename Level::Vector;
-
-  explicit FinishS8(const SparseJob& job)
-      : job_(job),
-        channels_(*static_cast<const EpilogueS8*>(job.epilogue)),
-        epilogue_(channels_),
-        bytes_(channels_),
-        whole_bytes_(channels_.small_scales && job.lanes == 4 * Level::kWidth &&
-                     (channels_.type == OutputType::u8 || channels_.type == OutputType::s8)),
-        row_bytes_(job.out_stride *
-                   (channels_.type == OutputType::u8 || channels_.type == OutputType::s8 ? 1 : 4)) {}
-
-  [[gnu::always_inline]] void expect(std::size_t channel) const {
-    const char* out = static_cast<const char*>(job_.out) + channel * row_bytes_;
-    __builtin_prefetch(out, 1);
-    __builtin_prefetch(out + 63, 1);
-  }
-
-  std::int32_t bias(std::size_t channel) const { return channels_.bias[channel]; }
-
-  /// Stores sums of even lanes, odd lanes, even lanes, odd lanes of what unpacking bytes leaves.
-  [[gnu::always_inline]] void store_halves(const Vector (&sum)[4], std::size_t channel) const {
-    if (whole_bytes_) return store_bytes(Level::halves_in_order(packed(sum, channel)), channel);
-    Vector sums[4];
-    Level::interleave_halves(sum, sums);
-    store_unpacked(sums, channel);
-  }
-
-  /// Stores sums in the order that unpacking leaves them in.
-  [[gnu::always_inline]] void store_unpacked(const Vector (&sum)[4], std::size_t channel) const {
-    if (whole_bytes_) return store_bytes(packed(sum, channel), channel);
-    Vector sums[4];
-    Level::in_order(sum, sums);
-    store(sums, channel);
-  }
-
-  template <int vectors>
-  [[gnu::always_inline]] void store(const Vector (&sum)[vectors], std::size_t channel) const {
-    if constexpr (vectors == 4) {
-      if (whole_bytes_) return store_bytes(Level::packed_in_order(packed(sum, channel)), channel);
-    }
-    typename Level::OneChannel of(channels_, channel);
-    of.bias_all = Vector{};
-    epilogue_.template store<vectors>(sum, of, job_.out, channel * job_.out_stride, job_.lanes);
-  }
-
- private:
-  [[gnu::always_inline]] Vector packed(const Vector (&sum)[4], std::size_t channel) const {
-    return bytes_(sum, typename Level::OneChannel(channels_, channel).scale(0));
-  }
-  [[gnu::always_inline]] void store_bytes(Vector bytes, std::size_t channel) const {
-    Level::store(static_cast<std::uint8_t*>(job_.out) + channel * job_.out_stride, bytes);
-  }
-
-  const SparseJob& job_;
-  const EpilogueS8& channels_;
-  const typename Level::Epilogue epilogue_;
-  const typename Level::Bytes bytes_;
-  const bool whole_bytes_;
-  std::size_t row_bytes_;
-};
-
 /// The first four lanes of Quads, whose sums are one 128-bit vector and in order. Level also names `Wide`,
 /// the level whose epilogue it uses, and `widen`. What whole lane blocks leave of 14 by 14 pixels is four
 /// lanes.
@@ -161,7 +97,7 @@ struct FewQuads {
 
 /// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
 /// sum[i] holds the lanes 16p + 4i .. 16p + 4i + 3.
-template <class Level, class Quad = SparseQuad>
+template <class Level, class Quad = SparseQuad, template <class> class Base = FinishS8>
 struct Quads {
   using Entry = Quad;
   using Element = std::uint8_t;
@@ -192,11 +128,16 @@ struct Quads {
                                              const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
     Level::add_quads(sum[0].sum, quad, end, panel);
   }
+  [[gnu::always_inline]] static void add_pair(Sum& a, Sum& b, const SparseQuad* quad, const SparseQuad* other,
+                                              const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
+    Level::add_quads(a.sum, b.sum, quad, other, panel);
+  }
 
-  struct Finish : FinishS8<Level> {
-    using FinishS8<Level>::FinishS8;
+  struct Finish : Base<Level> {
+    using Base<Level>::Base;
     [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
-      for (auto& sum : of.sum) sum = Level::broadcast(this->bias(channel));
+      const auto first = Level::broadcast(this->bias(channel));
+      unroll<4>([&](auto i) GRISTMILL_INLINE { of.sum[i] = first; });
     }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       this->store_unpacked(of.sum, channel);
@@ -209,6 +150,7 @@ struct Quads {
     if constexpr (Level::kHasHalf) {
       if (job.lanes <= kLaneBlock / 2) return SparseRows<Quads<typename Level::Half>>::multiply(job);
     }
+    if (FinishBytes<Level>::applies(job)) return SparseRows<Quads<Level, Quad, FinishBytes>>::multiply(job);
     SparseRows<Quads>::multiply(job);
   }
 };
@@ -223,7 +165,7 @@ void multiply_lanes(const SparseJob& job) {
 }
 
 /// kWidth lanes to a vector, each with the four bytes of the block's group.
-template <class Level, int vectors = 4>
+template <class Level, int vectors = 4, template <class> class Base = FinishS8>
 struct Blocks {
   using Entry = SparseBlock;
   using Element = std::uint8_t;
@@ -265,18 +207,24 @@ struct Blocks {
     if (block != end) sum[0].add(*block, panel);
   }
 
-  struct Finish : FinishS8<Level> {
-    using FinishS8<Level>::FinishS8;
+  struct Finish : Base<Level> {
+    using Base<Level>::Base;
     [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
-      for (auto& sum : of.sum) sum = Level::broadcast(this->bias(channel));
+      const auto first = Level::broadcast(this->bias(channel));
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE { of.sum[i] = first; });
     }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      FinishS8<Level>::store(of.sum, channel);
+      Base<Level>::store(of.sum, channel);
     }
   };
 
+  template <class OfLevel, int count>
+  using Fewer = gristmill::Blocks<OfLevel, count>;
+
   static void multiply(const SparseJob& job) {
-    multiply_lanes<gristmill::Blocks, Level, std::size_t{Level::kWidth}, 4>(job);
+    if (job.lanes > 3 * Level::kWidth && FinishBytes<Level>::applies(job))
+      return SparseRows<gristmill::Blocks<Level, 4, FinishBytes>>::multiply(job);
+    multiply_lanes<Fewer, Level, std::size_t{Level::kWidth}, 4>(job);
   }
 };
 

@@ -18,6 +18,9 @@ namespace {
 ///         void add(const Sum&)            where there are two
 ///     kRowPairs               optional: true for two rows at a time, of which one is stored while the other
 ///                             is added up
+///     add_pair                optional, with one set: adds as many entries of each of two rows, entries
+///                             [entry, other) of one and those from `other` on of the other, to their sums.
+///                             What waits longest, the epilogue of two rows, then comes after the next two.
 ///     add_run                 optional: adds entries [entry, end) of a row to its sets
 ///     Finish                  what is constant over the rows of a job: the epilogue
 ///         Finish(const SparseJob&)
@@ -48,50 +51,101 @@ struct SparseRows {
   }
 
  private:
+  /// The rows of one K block.
   template <bool first, bool last>
-  static void multiply_block(const SparseJob& job, std::size_t block) {
-    const auto* entries = static_cast<const Entry*>(job.entries);
-    const auto* panel =
-        static_cast<const Element*>(job.panel) + (block - job.first_block) * job.k_block * Format::kLaneBlock;
-    const std::uint32_t* start = job.entry_start + block * (job.rows + 1);
-    const std::uint32_t* order = job.row_order + block * job.rows;
-    auto* waiting = static_cast<Sum*>(job.accumulators);
-    const typename Format::Finish finish(job);
-    const auto add_up = [&](Sum(&sum)[Format::kSets], std::size_t row) GRISTMILL_INLINE {
+  struct Rows {
+    const Entry* entries;
+    const Element* panel;
+    const std::uint32_t *start, *order;
+    Sum* waiting;
+    std::size_t last_row;
+    const typename Format::Finish finish;
+
+    Rows(const SparseJob& job, std::size_t block)
+        : entries(static_cast<const Entry*>(job.entries)),
+          panel(static_cast<const Element*>(job.panel) +
+                (block - job.first_block) * job.k_block * Format::kLaneBlock),
+          start(job.entry_start + block * (job.rows + 1)),
+          order(job.row_order + block * job.rows),
+          waiting(static_cast<Sum*>(job.accumulators)),
+          last_row(job.last_row),
+          finish(job) {}
+
+    [[gnu::always_inline]] void begin(Sum& sum, std::size_t row) const {
       if constexpr (last && requires { finish.expect(row); }) {
         constexpr std::size_t kAhead = 4;
-        if (row + kAhead < job.last_row) finish.expect(order[row + kAhead]);
+        if (row + kAhead < last_row) finish.expect(order[row + kAhead]);
       }
       if constexpr (!first) {
-        sum[0] = waiting[order[row]];
-      } else if constexpr (requires { finish.start(sum[0], order[row]); }) {
-        finish.start(sum[0], order[row]);
+        sum = waiting[order[row]];
+      } else if constexpr (requires { finish.start(sum, order[row]); }) {
+        finish.start(sum, order[row]);
       }
+    }
+
+    [[gnu::always_inline]] void add_up(Sum (&sum)[Format::kSets], std::size_t row) const {
+      begin(sum[0], row);
       add_run(sum, entries + start[row], entries + start[row + 1], panel);
       if constexpr (Format::kSets == 2) sum[0].add(sum[1]);
-    };
-    const auto leave = [&](const Sum& sum, std::size_t row) GRISTMILL_INLINE {
+    }
+
+    [[gnu::always_inline]] void leave(const Sum& sum, std::size_t row) const {
       if constexpr (last) {
         finish.store(sum, order[row]);
       } else {
         waiting[order[row]] = sum;
       }
-    };
+    }
+  };
+
+  template <bool first, bool last>
+  static void multiply_block(const SparseJob& job, std::size_t block) {
+    const Rows<first, last> rows(job, block);
     std::size_t row = job.first_row;
-    if constexpr (requires { requires Format::kRowPairs; }) {
+    if constexpr (requires(Sum & sum, const Entry* entry) {
+                    Format::add_pair(sum, sum, entry, entry, rows.panel);
+                  }) {
+      row = multiply_pairs(rows, row);
+    } else if constexpr (requires { requires Format::kRowPairs; }) {
       for (; row + 2 <= job.last_row; row += 2) {
         Sum sum[Format::kSets] = {}, next[Format::kSets] = {};
-        add_up(sum, row);
-        add_up(next, row + 1);
-        leave(sum[0], row);
-        leave(next[0], row + 1);
+        rows.add_up(sum, row);
+        rows.add_up(next, row + 1);
+        rows.leave(sum[0], row);
+        rows.leave(next[0], row + 1);
       }
     }
     for (; row < job.last_row; ++row) {
       Sum sum[Format::kSets] = {};
-      add_up(sum, row);
-      leave(sum[0], row);
+      rows.add_up(sum, row);
+      rows.leave(sum[0], row);
     }
+  }
+
+  /// Pairs of rows from `row` on; returns the row after them.
+  template <bool first, bool last>
+  [[gnu::always_inline]] static std::size_t multiply_pairs(const Rows<first, last>& rows, std::size_t row) {
+    if (row + 2 > rows.last_row) return row;
+    Sum before[2];
+    const auto add_up = [&](Sum(&sum)[2]) GRISTMILL_INLINE {
+      rows.begin(sum[0], row);
+      rows.begin(sum[1], row + 1);
+      Format::add_pair(sum[0], sum[1], rows.entries + rows.start[row], rows.entries + rows.start[row + 1],
+                       rows.panel);
+      row += 2;
+    };
+    add_up(before);
+    while (row + 2 <= rows.last_row) {
+      Sum sum[2];
+      add_up(sum);
+      rows.leave(before[0], row - 4);
+      rows.leave(before[1], row - 3);
+      before[0] = sum[0];
+      before[1] = sum[1];
+    }
+    rows.leave(before[0], row - 2);
+    rows.leave(before[1], row - 1);
+    return row;
   }
 
   [[gnu::always_inline]] static void add_run(Sum (&sum)[Format::kSets], const Entry* entry, const Entry* end,

@@ -62,58 +62,101 @@ struct Avx512Few {
   static __m256i widen(Vector v) { return _mm256_zextsi128_si256(v); }
 };
 
-/// At least one quad. In assembler, for compilers order these instructions as they like, and the order
-/// decides whether all vector units stay busy: a quad takes 6.3 to 7 cycles of Zen 4, where it would be 7
-/// to 8. Offsets are loaded by twos, for loads are what comes next to a bottleneck.
+/// Loads the panel rows at the offsets in o1 and interleaves them. In assembler, for compilers order these
+/// instructions as they like, and keep numbers in vector registers to get a fifth of general use. Four vector
+/// units take three cycles for the shuffles and multiply-adds of a quad; loads, of which the offsets are but
+/// one therefore, take as long.
+#define GRISTMILL_INTERLEAVE_QUAD             \
+  "movzwl %w[o1], %k[o0]\n"                   \
+  "vmovdqu64 (%[panel], %[o0], 8), %%zmm16\n" \
+  "movl %k[o1], %k[o0]\n"                     \
+  "shrq $32, %[o1]\n"                         \
+  "shrl $16, %k[o0]\n"                        \
+  "vmovdqu64 (%[panel], %[o0], 8), %%zmm17\n" \
+  "movzwl %w[o1], %k[o0]\n"                   \
+  "shrl $16, %k[o1]\n"                        \
+  "vmovdqu64 (%[panel], %[o0], 8), %%zmm18\n" \
+  "vmovdqu64 (%[panel], %[o1], 8), %%zmm19\n" \
+  "vpunpcklbw %%zmm17, %%zmm16, %%zmm20\n"    \
+  "vpunpcklbw %%zmm19, %%zmm18, %%zmm21\n"    \
+  "vpunpckhbw %%zmm17, %%zmm16, %%zmm22\n"    \
+  "vpunpckhbw %%zmm19, %%zmm18, %%zmm23\n"    \
+  "vpunpcklwd %%zmm21, %%zmm20, %%zmm16\n"    \
+  "vpunpckhwd %%zmm21, %%zmm20, %%zmm17\n"    \
+  "vpunpcklwd %%zmm23, %%zmm22, %%zmm18\n"    \
+  "vpunpckhwd %%zmm23, %%zmm22, %%zmm19\n"
+#define GRISTMILL_INTERLEAVE_CLOBBERS \
+  "cc", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24"
+
+using Memory = const char[std::size_t{1} << 30];  // whatever a loop may read
+static_assert(sizeof(SparseQuad) == 12 && kOffsetUnit == 8);
+
+/// At least one quad. Each multiply-add waits four cycles for the one before it.
 [[gnu::always_inline]] inline void add_quad_run(__m512i (&sum)[4], const SparseQuad* quad,
                                                 const SparseQuad* end, const std::uint8_t* panel) {
-  using Memory = const char[std::size_t{1} << 30];  // whatever the loop may read
-  static_assert(sizeof(SparseQuad) == 12 && kOffsetUnit == 8);
-  std::size_t o0, o1, o2, o3;
-  __m512i x0, x1, x2, x3, low01, high01, w;
+  std::size_t o0, o1;
   asm(R"(
     .p2align 6
   1:
-    movl (%[quad]), %k[o1]
-    vpbroadcastd 8(%[quad]), %[w]
-    movzwl %w[o1], %k[o0]
-    movl 4(%[quad]), %k[o3]
-    shrl $16, %k[o1]
-    movzwl %w[o3], %k[o2]
-    shrl $16, %k[o3]
-    vmovdqu64 (%[panel], %[o1], 8), %[x1]
-    vmovdqu64 (%[panel], %[o2], 8), %[x2]
-    vmovdqu64 (%[panel], %[o3], 8), %[x3]
-    vmovdqu64 (%[panel], %[o0], 8), %[x0]
-    vpunpcklbw %[x1], %[x0], %[low01]
-    vpunpckhbw %[x1], %[x0], %[high01]
-    vpunpcklbw %[x3], %[x2], %[x0]
-    vpunpckhbw %[x3], %[x2], %[x1]
-    vpunpcklwd %[x0], %[low01], %[x2]
-    vpunpckhwd %[x0], %[low01], %[x3]
-    vpunpcklwd %[x1], %[high01], %[x0]
-    vpdpbusd %[w], %[x2], %[sum0]
-    vpunpckhwd %[x1], %[high01], %[x1]
-    vpdpbusd %[w], %[x0], %[sum2]
-    vpdpbusd %[w], %[x3], %[sum1]
-    vpdpbusd %[w], %[x1], %[sum3]
+    movq (%[quad]), %[o1]
+    vpbroadcastd 8(%[quad]), %%zmm24
+  )" GRISTMILL_INTERLEAVE_QUAD R"(
+    vpdpbusd %%zmm24, %%zmm16, %[a0]
+    vpdpbusd %%zmm24, %%zmm17, %[a1]
+    vpdpbusd %%zmm24, %%zmm18, %[a2]
+    vpdpbusd %%zmm24, %%zmm19, %[a3]
     addq $12, %[quad]
     cmpq %[end], %[quad]
     jne 1b
   )"
-      : [quad] "+r"(quad), [sum0] "+v"(sum[0]), [sum1] "+v"(sum[1]), [sum2] "+v"(sum[2]), [sum3] "+v"(sum[3]),
-        [o0] "=&r"(o0), [o1] "=&r"(o1), [o2] "=&r"(o2), [o3] "=&r"(o3), [x0] "=&v"(x0), [x1] "=&v"(x1),
-        [x2] "=&v"(x2), [x3] "=&v"(x3), [low01] "=&v"(low01), [high01] "=&v"(high01), [w] "=&v"(w)
+      : [quad] "+r"(quad), [a0] "+v"(sum[0]), [a1] "+v"(sum[1]), [a2] "+v"(sum[2]), [a3] "+v"(sum[3]),
+        [o0] "=&r"(o0), [o1] "=&r"(o1)
       : [end] "r"(end), [panel] "r"(panel), "m"(*reinterpret_cast<Memory*>(quad)),
         "m"(*reinterpret_cast<Memory*>(panel))
-      : "cc");
+      : GRISTMILL_INTERLEAVE_CLOBBERS);
+}
+
+/// Quads [quad, other) of one row and as many, one at least, from `other` on of another row, in turns: their
+/// multiply-adds do not wait for each other.
+[[gnu::always_inline]] inline void add_quad_pair(__m512i (&a)[4], __m512i (&b)[4], const SparseQuad* quad,
+                                                 const SparseQuad* other, const std::uint8_t* panel) {
+  std::size_t o0, o1;
+  __m512i a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], b0 = b[0], b1 = b[1], b2 = b[2], b3 = b[3];
+  const std::ptrdiff_t apart = reinterpret_cast<const char*>(other) - reinterpret_cast<const char*>(quad);
+  asm(R"(
+    .p2align 6
+  1:
+    movq (%[quad]), %[o1]
+    vpbroadcastd 8(%[quad]), %%zmm24
+  )" GRISTMILL_INTERLEAVE_QUAD R"(
+    vpdpbusd %%zmm24, %%zmm16, %[a0]
+    vpdpbusd %%zmm24, %%zmm17, %[a1]
+    vpdpbusd %%zmm24, %%zmm18, %[a2]
+    vpdpbusd %%zmm24, %%zmm19, %[a3]
+    movq (%[quad], %[apart]), %[o1]
+    vpbroadcastd 8(%[quad], %[apart]), %%zmm24
+  )" GRISTMILL_INTERLEAVE_QUAD R"(
+    vpdpbusd %%zmm24, %%zmm16, %[b0]
+    vpdpbusd %%zmm24, %%zmm17, %[b1]
+    vpdpbusd %%zmm24, %%zmm18, %[b2]
+    vpdpbusd %%zmm24, %%zmm19, %[b3]
+    addq $12, %[quad]
+    cmpq %[end], %[quad]
+    jne 1b
+  )"
+      : [quad] "+r"(quad), [a0] "+v"(a0), [a1] "+v"(a1), [a2] "+v"(a2), [a3] "+v"(a3), [b0] "+v"(b0),
+        [b1] "+v"(b1), [b2] "+v"(b2), [b3] "+v"(b3), [o0] "=&r"(o0), [o1] "=&r"(o1)
+      : [end] "r"(other), [apart] "r"(apart), [panel] "r"(panel), "m"(*reinterpret_cast<Memory*>(quad)),
+        "m"(*reinterpret_cast<Memory*>(panel))
+      : GRISTMILL_INTERLEAVE_CLOBBERS);
+  a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3;
+  b[0] = b0, b[1] = b1, b[2] = b2, b[3] = b3;
 }
 
 /// At least one spread quad, in six cycles of Golden Cove: sums in pairs[0] take rows 0 and 1, those in
 /// pairs[1] rows 2 and 3, so that no multiply-add waits for another one of the same quad.
 [[gnu::always_inline]] inline void add_spread_run(__m512i (&pairs)[2][4], const SparseSpreadQuad* quad,
                                                   const SparseSpreadQuad* end, const std::uint8_t* panel) {
-  using Memory = const char[std::size_t{1} << 30];  // whatever the loop may read
   static_assert(sizeof(SparseSpreadQuad) == 18 && kOffsetUnit == 8);
   std::size_t o0, o1;
   __m512i x0, x1, high, even, odd;
@@ -187,12 +230,16 @@ struct Avx512 {
   using BlockWeights = BlockWeightsAvx512;
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
   static constexpr bool kHasHalf = true, kHasQuadLoop = true, kHasBlockWeights = true, kRowPairs = true;
+  static constexpr bool kStoresParts = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
   static constexpr int kFloatVectors = 4;
   static constexpr int kBlockSets = 2;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static void store(std::uint8_t* to, Vector v) { _mm512_storeu_si512(to, v); }
+  static void store_first(std::uint8_t* to, Vector v, std::size_t count) {
+    _mm512_mask_storeu_epi8(to, first_bits(count), v);
+  }
   static Vector add(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
   static Vector broadcast(std::int32_t all) { return _mm512_set1_epi32(all); }
   static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm512_dpbusd_epi32(sum, x, w); }
@@ -225,12 +272,11 @@ struct Avx512 {
   }
   static void add_quads(Vector (&sum)[4], const SparseQuad* quad, const SparseQuad* end,
                         const std::uint8_t* panel) {
-    constexpr std::ptrdiff_t kRun = 16;  // makes rows of seven quads 9 % faster
-    while (quad != end) {
-      const SparseQuad* const stop = end - quad > kRun ? quad + kRun : end;
-      add_quad_run(sum, quad, stop, panel);
-      quad = stop;
-    }
+    if (quad != end) add_quad_run(sum, quad, end, panel);
+  }
+  static void add_quads(Vector (&a)[4], Vector (&b)[4], const SparseQuad* quad, const SparseQuad* other,
+                        const std::uint8_t* panel) {
+    if (quad != other) add_quad_pair(a, b, quad, other, panel);
   }
   static Vector packed_in_order(Vector bytes) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -239,6 +285,7 @@ struct Avx512 {
 };
 
 /// Spread quads: each dword of what unpacking two panel rows leaves holds two lanes.
+template <template <class> class Base>
 struct SpreadQuads {
   using Entry = SparseSpreadQuad;
   using Element = std::uint8_t;
@@ -263,19 +310,22 @@ struct SpreadQuads {
     unroll<8>([&](auto i) GRISTMILL_INLINE { sum[i / 4].sum[i % 4] = pairs[i / 4][i % 4]; });
   }
 
-  struct Finish : FinishS8<Avx512> {
-    using FinishS8<Avx512>::FinishS8;
+  struct Finish : Base<Avx512> {
+    using Base<Avx512>::Base;
     [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
-      for (auto& sum : of.sum) sum = _mm512_set1_epi32(bias(channel));
+      const __m512i first = _mm512_set1_epi32(this->bias(channel));
+      unroll<4>([&](auto i) GRISTMILL_INLINE { of.sum[i] = first; });
     }
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      store_halves(of.sum, channel);
+      this->store_halves(of.sum, channel);
     }
   };
 
   static void multiply(const SparseJob& job) {
     if (job.lanes <= Avx512Few::kWidth) return SparseRows<FewQuads<Avx512Few, Entry>>::multiply(job);
     if (job.lanes <= kLaneBlock / 2) return SparseRows<gristmill::Quads<Avx512Half, Entry>>::multiply(job);
+    if (FinishBytes<Avx512>::applies(job))
+      return SparseRows<gristmill::SpreadQuads<FinishBytes>>::multiply(job);
     SparseRows<SpreadQuads>::multiply(job);
   }
 };
@@ -284,7 +334,8 @@ struct SpreadQuads {
 
 void install_sparse_avx512vnni(SparseKernels& slots) {
   slots.quads = sparse_format<Quads<Avx512>>(false, Quads<Avx512>::multiply);
-  slots.spare_quads = sparse_format<SpreadQuads>(false, SpreadQuads::multiply);
+  slots.quads.row_pairs = true;
+  slots.spare_quads = sparse_format<SpreadQuads<FinishS8>>(false, SpreadQuads<FinishS8>::multiply);
   slots.spare_quads.spread = true;
   slots.blocks = sparse_format<Blocks<Avx512>>(false, Blocks<Avx512>::multiply);
   slots.singles = sparse_format<Singles<Avx512>>(false, Singles<Avx512>::multiply);
