@@ -9,8 +9,6 @@
 namespace gristmill {
 namespace {
 
-/// Stored outputs that wait for the epilogue's passes.
-constexpr std::size_t kStoredBytes = std::size_t{1} << 16;
 /// K of a slice, and lanes, of panels for weights that a cache near the core holds and for others.
 constexpr std::size_t kNearDepth = 192, kNearLanes = 48, kFarDepth = 256;
 
@@ -47,7 +45,7 @@ class DenseWeightKernel final : public WeightKernel {
     std::size_t step = last_row - first_row;
     if (sliced_ && step == weights_.rows()) return multiply_slices(tile, scratch);
     if (has_passes_) {
-      const std::size_t fitting = kStoredBytes / (tile.lanes * element_size(conv_.stage.output()));
+      const std::size_t fitting = panel_budget() / (tile.lanes * element_size(conv_.stage.output()));
       step = std::max(fitting / weights_.block(), std::size_t{1}) * weights_.block();
     }
     for (std::size_t row = first_row; row < last_row; row += step)

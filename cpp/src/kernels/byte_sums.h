@@ -24,10 +24,12 @@
 ///
 /// The order of rounding and clamping does not matter but for what does not fit s32: plain sums do fit.
 /// Others are capped first; below, what does not fit becomes the least s32, which saturates.
+///
+/// Sums are `bounded` unless the bounds are those of u8, to which narrowing saturates.
 namespace gristmill {
 namespace {
 
-template <class Level, bool signed_a, bool signed_b, bool plain>
+template <class Level, bool signed_a, bool signed_b, bool plain, bool bounded>
 class ByteSums {
  public:
   explicit ByteSums(const AddBytesJob& job)
@@ -78,10 +80,13 @@ class ByteSums {
       const Floats value = Level::fma(real_a, ratio_a_[k], Level::fma(real_b, ratio_b_[k], fixed_));
       q[k] = Level::rounded(plain ? value : Level::cap(high_, value));
     });
-    const Bytes low = Level::add_words(Level::narrow_words(q[0], q[1]), raise_);
-    const Bytes high = Level::add_words(Level::narrow_words(q[2], q[3]), raise_);
-    const Bytes bytes = Level::min(Level::max(Level::narrow_bytes(low, high), low_byte_), high_byte_);
-    return Level::flip(Level::order(bytes), flip_);
+    Bytes low = Level::narrow_words(q[0], q[1]), high = Level::narrow_words(q[2], q[3]);
+    if (bounded) {
+      low = Level::add_words(low, raise_);
+      high = Level::add_words(high, raise_);
+    }
+    const Bytes bytes = Level::order(Level::narrow_bytes(low, high));
+    return bounded ? Level::flip(Level::min(Level::max(bytes, low_byte_), high_byte_), flip_) : bytes;
   }
 
   const AddBytesJob& job_;
@@ -92,10 +97,14 @@ class ByteSums {
 template <class Level, bool plain>
 void add_bytes_signed(const AddBytesJob& job) {
   const bool signed_a = job.sign_a != 0, signed_b = job.sign_b != 0;
-  if (signed_a && signed_b) return ByteSums<Level, true, true, plain>(job).run();
-  if (signed_a) return ByteSums<Level, true, false, plain>(job).run();
-  if (signed_b) return ByteSums<Level, false, true, plain>(job).run();
-  ByteSums<Level, false, false, plain>(job).run();
+  if (signed_a && signed_b) return ByteSums<Level, true, true, plain, true>(job).run();
+  if (signed_a) return ByteSums<Level, true, false, plain, true>(job).run();
+  if (signed_b) return ByteSums<Level, false, true, plain, true>(job).run();
+  if constexpr (plain) {
+    if (job.sign_out == 0 && job.low == 0 && job.high == 255)
+      return ByteSums<Level, false, false, true, false>(job).run();
+  }
+  ByteSums<Level, false, false, plain, true>(job).run();
 }
 
 template <class Level>
