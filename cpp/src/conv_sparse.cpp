@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "cache_budget.h"
 #include "checked_size.h"
 #include "conv_tiles.h"
 #include "sparse_weights.h"
@@ -49,6 +50,7 @@ class SparseWeightKernel final : public WeightKernel {
     const EpilogueF32 epilogue_f32 = f32 ? conv_.stage.kernel_f32(channel) : EpilogueF32{};
     const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     SparseJob job = sparse_job(packed);
+    const bool fresh = scratch.packed_tile == WorkerScratch::kNone;
     job.first_row = first_row;
     job.last_row = last_row;
     job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
@@ -57,6 +59,7 @@ class SparseWeightKernel final : public WeightKernel {
     for (std::size_t lane = 0; lane < tile.lanes; lane += format.lane_block) {
       const std::size_t offset = start + lane;
       job.lanes = std::min(format.lane_block, tile.lanes - lane);
+      job.far = (fresh && lane == 0) || packed.entries.size() > panel_budget();
       job.out = static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output());
       for (std::size_t block = 0; block < packed.k_blocks; ++block) {
         const std::size_t first_k = block * packed.k_block;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "activation_form.h"
+#include "cache_budget.h"
 #include "checked_size.h"
 
 namespace gristmill {
@@ -63,6 +64,7 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   const PackedSparse& packed = call.weights.group(0);
   const std::size_t row = passes.first + block * passes.lane_block;
   void* panel = scratch.panel.reserve(passes.panel_bytes);
+  const bool fresh = passes.first == 0 && scratch.packed_tile == WorkerScratch::kNone;
   if (scratch.packed_tile != block) pack_panel(passes, row, passes.block_lanes(block), panel);
   scratch.packed_tile = block;
   const bool f32 = call.weights.is_f32();
@@ -72,6 +74,7 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   job.first_row = call.weights.part_start(0, part, passes.parts);
   job.last_row = call.weights.part_start(0, part + 1, passes.parts);
   job.panel = panel;
+  job.far = fresh || packed.entries.size() > panel_budget();
   job.lanes = passes.block_lanes(block);
   // What is stored has room for whole lane blocks, and bytes of whole ones are stored faster.
   if (!f32 && 2 * job.lanes > passes.lane_block) job.lanes = passes.lane_block;

@@ -136,6 +136,15 @@ void append_singles(const std::vector<Nonzero<float>>& weights, const SparseForm
     singles.push_back({w.column * static_cast<std::uint32_t>(format.lane_block), w.weight});
 }
 
+/// Appends the entries of two rows by turns, zeros filling up.
+template <class Entry>
+void append_pair(std::span<const Entry> a, std::span<const Entry> b, std::vector<Entry>& entries) {
+  for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+    entries.push_back(i < a.size() ? a[i] : Entry{});
+    entries.push_back(i < b.size() ? b[i] : Entry{});
+  }
+}
+
 /// Orders every `band` rows by falling length.
 template <class Length>
 void sort_rows(std::span<std::uint32_t> rows, std::size_t band, const Length& length) {
@@ -193,13 +202,19 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
       start[row + 1] = block_entries.size();
     }
     sort_rows(order, kRowChunk, [&](std::uint32_t row) { return start[row + 1] - start[row]; });
-    const auto length = [&](std::size_t i) { return start[order[i] + 1] - start[order[i]]; };
+    const auto entries_of = [&](std::size_t i) {
+      return std::span(block_entries).subspan(start[order[i]], start[order[i] + 1] - start[order[i]]);
+    };
     for (std::size_t i = 0; i < packed.rows; ++i) {
       packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
-      const Entry* from = block_entries.data() + start[order[i]];
-      entries.insert(entries.end(), from, from + length(i));
-      if (!format.row_pairs || (i % 2 == 0 && i + 1 == packed.rows)) continue;
-      entries.resize(packed.entry_start.back() + std::max(length(i), length(i ^ 1)));
+      if (format.row_pairs && i + 1 < packed.rows) {
+        append_pair<Entry>(entries_of(i), entries_of(i + 1), entries);
+        packed.entry_start.push_back(
+            static_cast<std::uint32_t>((packed.entry_start.back() + entries.size()) / 2));
+        ++i;
+      } else {
+        entries.insert(entries.end(), entries_of(i).begin(), entries_of(i).end());
+      }
     }
     packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
     packed.row_order.insert(packed.row_order.end(), order.begin(), order.end());

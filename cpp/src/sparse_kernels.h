@@ -75,6 +75,7 @@ struct SparseJob {
   const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
   void* out;               ///< element (channel 0, lane 0)
   std::size_t out_stride;  ///< elements from one channel of the output to the next
+  bool far = false;        ///< entries are likely to be beyond the second-level cache: fetch them early
 };
 
 /// How one format runs at one level.
@@ -89,7 +90,8 @@ struct SparseFormat {
   bool safe_pairs;
   void (*multiply)(const SparseJob& job);
   bool spread = false;  ///< entries are SparseSpreadQuad
-  /// Executed rows 2i and 2i + 1, if there is the latter, have equally many entries: zeros fill up.
+  /// Executed rows 2i and 2i + 1, if there is the latter, have equally many entries, zeros filling up, and
+  /// these alternate.
   bool row_pairs = false;
 };
 

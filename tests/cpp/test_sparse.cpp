@@ -127,6 +127,7 @@ void check_s8(const SparseFormat& format, SparseKind kind, Shape shape, int keep
                 &epilogue,
                 out.data(),
                 stride};
+  job.far = random.integer(0, 1) == 1;
   multiply_blocks(format, job, edge == Edge::low ? packed.k_blocks : 1);
   std::vector<std::int64_t> sums;
   for (std::size_t m = 0; m < shape.rows; ++m)
@@ -226,19 +227,30 @@ TEST(sparse_pairs_are_safe_and_keep_every_weight) {
   }
 }
 
-TEST(sparse_row_pairs_have_as_many_entries) {
+TEST(sparse_row_pairs_alternate_and_keep_every_weight) {
   Random random(13);
   SparseFormat format{64, 64, 0, false, nullptr};
   format.row_pairs = true;
+  const std::size_t columns = 150;
   for (const std::size_t rows : {1, 2, 5, 64, 129}) {
-    const auto matrix = Csr8::from_dense(random_weights(random, rows * 150, 20), rows, 150);
-    const PackedSparse packed = pack_sparse_quads(matrix, format);
+    const auto dense = random_weights(random, rows * columns, 20);
+    const PackedSparse packed = pack_sparse_quads(Csr8::from_dense(dense, rows, columns), format);
+    const auto* quads = reinterpret_cast<const SparseQuad*>(packed.entries.data());
     CHECK_EQ(packed.entries.size(), packed.entry_count() * sizeof(SparseQuad));
+    std::vector<std::int8_t> rebuilt(rows * columns);
     for (std::size_t block = 0; block < packed.k_blocks; ++block)
-      for (std::size_t row = 0; row + 2 <= rows; row += 2) {
+      for (std::size_t row = 0; row < rows; row += 2) {
         const std::uint32_t* start = &packed.entry_start[block * (rows + 1) + row];
-        CHECK_EQ(start[1] - start[0], start[2] - start[1]);
+        const std::size_t of_pair = row + 1 < rows ? 2 : 1;
+        if (of_pair == 2) CHECK_EQ(start[1] - start[0], start[2] - start[1]);
+        for (std::uint32_t e = start[0]; e < start[of_pair]; ++e)
+          for (int i = 0; i < 4; ++i) {
+            if (quads[e].weight[i] == 0) continue;
+            const std::size_t channel = packed.row_order[block * rows + row + (e - start[0]) % of_pair];
+            rebuilt[channel * columns + block * packed.k_block + quads[e].offset[i] / 8] = quads[e].weight[i];
+          }
       }
+    CHECK_SAME(std::span<const std::int8_t>(rebuilt), std::span<const std::int8_t>(dense), "weights");
   }
 }
 

@@ -13,6 +13,7 @@
 ///     broadcast           an s32 in every dword
 ///     multiply_add        sum + x · w in groups of four bytes
 ///     kRowPairs           whether registers suffice for two rows at a time
+///     kInterleaved        whether the quads of two rows alternate
 ///     kBlockSets          sets of sums that keep multiply_add from waiting for itself
 ///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
 ///     in_order            puts the four sums of Quads into the order of lanes
@@ -20,7 +21,7 @@
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
 ///     Few                 the level of 128 bits, for four lanes or fewer
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
-///     add_quads           if kHasQuadLoop, loops over quads of one row, and of two
+///     add_quads           if kHasQuadLoop, loops over quads of one row, and of two that alternate
 ///     store_first         if kStoresParts, stores that many bytes of a vector
 ///     BlockWeights        if kHasBlockWeights, the broadcast weights of four blocks, by one load
 ///     Simd                the level's f32 vectors
@@ -47,6 +48,10 @@ namespace {
   return low | high;
 }
 
+/// Whether the quads of two rows alternate.
+template <class Level, class Quad>
+inline constexpr bool is_interleaved = Level::kInterleaved && sizeof(Quad) == sizeof(SparseQuad);
+
 /// The panel rows of a quad. Its offsets are loaded by twos, which pays where loads are most of the work.
 struct QuadRows {
   const std::uint8_t* row[4];
@@ -69,6 +74,7 @@ struct FewQuads {
   using Entry = Quad;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
+  static constexpr bool kInterleaved = is_interleaved<Level, Quad>;
   static constexpr int kSets = 2;
 
   struct Sum {
@@ -103,7 +109,7 @@ struct Quads {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
-  static constexpr bool kRowPairs = Level::kRowPairs;
+  static constexpr bool kRowPairs = Level::kRowPairs, kInterleaved = is_interleaved<Level, Quad>;
   static constexpr int kSets = 1;
 
   struct Sum {
@@ -128,9 +134,10 @@ struct Quads {
                                              const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
     Level::add_quads(sum[0].sum, quad, end, panel);
   }
-  [[gnu::always_inline]] static void add_pair(Sum& a, Sum& b, const SparseQuad* quad, const SparseQuad* other,
+  template <bool far>
+  [[gnu::always_inline]] static void add_pair(Sum& a, Sum& b, const SparseQuad* quad, const SparseQuad* end,
                                               const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
-    Level::add_quads(a.sum, b.sum, quad, other, panel);
+    Level::template add_quads<far>(a.sum, b.sum, quad, end, panel);
   }
 
   struct Finish : Base<Level> {

@@ -18,9 +18,12 @@ namespace {
 ///         void add(const Sum&)            where there are two
 ///     kRowPairs               optional: true for two rows at a time, of which one is stored while the other
 ///                             is added up
-///     add_pair                optional, with one set: adds as many entries of each of two rows, entries
-///                             [entry, other) of one and those from `other` on of the other, to their sums.
-///                             What waits longest, the epilogue of two rows, then comes after the next two.
+///     kInterleaved            optional: true where the entries of two rows alternate
+///     (SparseFormat::row_pairs).
+///                             What waits longest, the epilogue of two rows, comes after the next two
+///     add_pair<far>           optional: adds such entries [entry, end) to the sums of two rows; fetches
+///     those
+///                             that follow if they are far
 ///     add_run                 optional: adds entries [entry, end) of a row to its sets
 ///     Finish                  what is constant over the rows of a job: the epilogue
 ///         Finish(const SparseJob&)
@@ -102,10 +105,8 @@ struct SparseRows {
   static void multiply_block(const SparseJob& job, std::size_t block) {
     const Rows<first, last> rows(job, block);
     std::size_t row = job.first_row;
-    if constexpr (requires(Sum & sum, const Entry* entry) {
-                    Format::add_pair(sum, sum, entry, entry, rows.panel);
-                  }) {
-      row = multiply_pairs(rows, row);
+    if constexpr (requires { requires Format::kInterleaved; }) {
+      row = job.far ? multiply_pairs<true>(rows, row) : multiply_pairs<false>(rows, row);
     } else if constexpr (requires { requires Format::kRowPairs; }) {
       for (; row + 2 <= job.last_row; row += 2) {
         Sum sum[Format::kSets] = {}, next[Format::kSets] = {};
@@ -123,15 +124,15 @@ struct SparseRows {
   }
 
   /// Pairs of rows from `row` on; returns the row after them.
-  template <bool first, bool last>
+  template <bool far, bool first, bool last>
   [[gnu::always_inline]] static std::size_t multiply_pairs(const Rows<first, last>& rows, std::size_t row) {
     if (row + 2 > rows.last_row) return row;
     Sum before[2];
     const auto add_up = [&](Sum(&sum)[2]) GRISTMILL_INLINE {
       rows.begin(sum[0], row);
       rows.begin(sum[1], row + 1);
-      Format::add_pair(sum[0], sum[1], rows.entries + rows.start[row], rows.entries + rows.start[row + 1],
-                       rows.panel);
+      add_pair<far>(sum[0], sum[1], rows.entries + rows.start[row], rows.entries + rows.start[row + 2],
+                    rows.panel);
       row += 2;
     };
     add_up(before);
@@ -146,6 +147,19 @@ struct SparseRows {
     rows.leave(before[0], row - 2);
     rows.leave(before[1], row - 1);
     return row;
+  }
+
+  template <bool far>
+  [[gnu::always_inline]] static void add_pair(Sum& a, Sum& b, const Entry* entry, const Entry* end,
+                                              const Element* panel) {
+    if constexpr (requires { Format::template add_pair<far>(a, b, entry, end, panel); }) {
+      Format::template add_pair<far>(a, b, entry, end, panel);
+    } else {
+      for (; entry != end; entry += 2) {
+        a.add(entry[0], panel);
+        b.add(entry[1], panel);
+      }
+    }
   }
 
   [[gnu::always_inline]] static void add_run(Sum (&sum)[Format::kSets], const Entry* entry, const Entry* end,

@@ -21,7 +21,7 @@ struct Avx2 {
   using Few = Avx2Few;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
   static constexpr bool kHasHalf = false, kHasQuadLoop = false, kHasBlockWeights = false, kRowPairs = false;
-  static constexpr bool kStoresParts = false;
+  static constexpr bool kStoresParts = false, kInterleaved = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 96;
   static constexpr int kFloatVectors = 8;
   static constexpr int kBlockSets = 1;
@@ -56,6 +56,7 @@ struct Avx2 {
 struct Avx2Few {
   using Vector = __m128i;
   using Wide = Avx2;
+  static constexpr bool kInterleaved = false;
   static constexpr std::size_t kWidth = 4, kLaneBlock = Avx2::kLaneBlock;
 
   static Vector load(const std::uint8_t* from) {

@@ -21,7 +21,7 @@ struct Avx512Half {
   using Bytes = UnpackedBytesAvx2;
   using Simd = F32x8;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 64;
-  static constexpr bool kHasQuadLoop = false, kRowPairs = false;
+  static constexpr bool kHasQuadLoop = false, kRowPairs = false, kInterleaved = true;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -49,6 +49,7 @@ struct Avx512Half {
 struct Avx512Few {
   using Vector = __m128i;
   using Wide = Avx512Half;
+  static constexpr bool kInterleaved = true;
   static constexpr std::size_t kWidth = 4, kLaneBlock = 64;
 
   static Vector load(const std::uint8_t* from) {
@@ -116,13 +117,12 @@ static_assert(sizeof(SparseQuad) == 12 && kOffsetUnit == 8);
       : GRISTMILL_INTERLEAVE_CLOBBERS);
 }
 
-/// Quads [quad, other) of one row and as many, one at least, from `other` on of another row, in turns: their
-/// multiply-adds do not wait for each other.
+/// Quads of two rows in turns, one at least of each: their multiply-adds do not wait for each other.
+template <bool far>
 [[gnu::always_inline]] inline void add_quad_pair(__m512i (&a)[4], __m512i (&b)[4], const SparseQuad* quad,
-                                                 const SparseQuad* other, const std::uint8_t* panel) {
+                                                 const SparseQuad* end, const std::uint8_t* panel) {
   std::size_t o0, o1;
   __m512i a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], b0 = b[0], b1 = b[1], b2 = b[2], b3 = b[3];
-  const std::ptrdiff_t apart = reinterpret_cast<const char*>(other) - reinterpret_cast<const char*>(quad);
   asm(R"(
     .p2align 6
   1:
@@ -133,20 +133,23 @@ static_assert(sizeof(SparseQuad) == 12 && kOffsetUnit == 8);
     vpdpbusd %%zmm24, %%zmm17, %[a1]
     vpdpbusd %%zmm24, %%zmm18, %[a2]
     vpdpbusd %%zmm24, %%zmm19, %[a3]
-    movq (%[quad], %[apart]), %[o1]
-    vpbroadcastd 8(%[quad], %[apart]), %%zmm24
+    movq 12(%[quad]), %[o1]
+    vpbroadcastd 20(%[quad]), %%zmm24
+    .if %c[far]
+    prefetcht0 2560(%[quad])
+    .endif
   )" GRISTMILL_INTERLEAVE_QUAD R"(
     vpdpbusd %%zmm24, %%zmm16, %[b0]
     vpdpbusd %%zmm24, %%zmm17, %[b1]
     vpdpbusd %%zmm24, %%zmm18, %[b2]
     vpdpbusd %%zmm24, %%zmm19, %[b3]
-    addq $12, %[quad]
+    addq $24, %[quad]
     cmpq %[end], %[quad]
     jne 1b
   )"
       : [quad] "+r"(quad), [a0] "+v"(a0), [a1] "+v"(a1), [a2] "+v"(a2), [a3] "+v"(a3), [b0] "+v"(b0),
         [b1] "+v"(b1), [b2] "+v"(b2), [b3] "+v"(b3), [o0] "=&r"(o0), [o1] "=&r"(o1)
-      : [end] "r"(other), [apart] "r"(apart), [panel] "r"(panel), "m"(*reinterpret_cast<Memory*>(quad)),
+      : [end] "r"(end), [panel] "r"(panel), [far] "i"(far), "m"(*reinterpret_cast<Memory*>(quad)),
         "m"(*reinterpret_cast<Memory*>(panel))
       : GRISTMILL_INTERLEAVE_CLOBBERS);
   a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3;
@@ -230,7 +233,7 @@ struct Avx512 {
   using BlockWeights = BlockWeightsAvx512;
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
   static constexpr bool kHasHalf = true, kHasQuadLoop = true, kHasBlockWeights = true, kRowPairs = true;
-  static constexpr bool kStoresParts = true;
+  static constexpr bool kStoresParts = true, kInterleaved = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
   static constexpr int kFloatVectors = 4;
   static constexpr int kBlockSets = 2;
@@ -274,9 +277,10 @@ struct Avx512 {
                         const std::uint8_t* panel) {
     if (quad != end) add_quad_run(sum, quad, end, panel);
   }
-  static void add_quads(Vector (&a)[4], Vector (&b)[4], const SparseQuad* quad, const SparseQuad* other,
+  template <bool far>
+  static void add_quads(Vector (&a)[4], Vector (&b)[4], const SparseQuad* quad, const SparseQuad* end,
                         const std::uint8_t* panel) {
-    if (quad != other) add_quad_pair(a, b, quad, other, panel);
+    if (quad != end) add_quad_pair<far>(a, b, quad, end, panel);
   }
   static Vector packed_in_order(Vector bytes) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
