@@ -152,9 +152,10 @@ void run_windows(const SparseLinearCall& call, const ActivationForm& form, std::
   const std::size_t parts = std::clamp<std::size_t>(
       std::min(windows.base.size() / kTaskSteps, 4 * worker_count(windows.groups(), call.threads)), 1,
       windows.groups());
-  const std::size_t batches = ceil_div(rows, kMostInputs), element = element_size(call.stage.output());
+  const std::size_t batches = ceil_div(rows, windows.format->at_once), batch = ceil_div(rows, batches);
+  const std::size_t element = element_size(call.stage.output());
   for_each_task(call.buffers, batches * parts, call.threads, [&](WorkerScratch&, std::size_t task) {
-    const std::size_t part = task / batches, input = task % batches * kMostInputs;
+    const std::size_t part = task / batches, input = task % batches * batch;
     WindowJob job{};
     job.entries = windows.entries.data();
     job.base = windows.base.data();
@@ -163,7 +164,7 @@ void run_windows(const SparseLinearCall& call, const ActivationForm& form, std::
     job.last_group = windows.groups() * (part + 1) / parts;
     job.weight_rows = windows.rows;
     job.x = call.buffers.staged.data<std::byte>() + input * stride * element_size(call.input.type);
-    job.inputs = std::min(kMostInputs, rows - input);
+    job.inputs = std::min(batch, rows - input);
     job.x_stride = stride;
     job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;
     const std::size_t offset = (first + input) * windows.rows;

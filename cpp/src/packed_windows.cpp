@@ -11,9 +11,6 @@
 namespace gristmill {
 namespace {
 
-/// Inputs beyond are not copied: places in copies of them would not fit 32 bits.
-constexpr std::size_t kMostCopiedColumns = std::size_t{1} << 28;
-
 /// What is left of a row's nonzeros, in ascending order of columns.
 template <class T>
 struct Remainder {
@@ -72,15 +69,13 @@ void fill_row(Remainder<T>& row, const WindowFormat& format, std::size_t base, s
 void PackedWindows::lay_out(const void* x, std::size_t element, std::uint8_t flip, void* to) const {
   const auto* from = static_cast<const std::uint8_t*>(x);
   auto* out = static_cast<std::uint8_t*>(to);
-  for (std::size_t copy = 0; copy < copies; ++copy, out += copy_step() * element) {
-    const std::size_t begin = std::min(copy * format->stride, columns) * element, end = columns * element;
-    if (flip == 0)
-      std::memcpy(out, from + begin, end - begin);
-    else
-      std::transform(from + begin, from + end, out,
-                     [&](std::uint8_t v) { return static_cast<std::uint8_t>(v ^ flip); });
-    std::memset(out + (end - begin), 0, copy_step() * element - (end - begin));
-  }
+  const std::size_t bytes = columns * element;
+  if (flip == 0)
+    std::memcpy(out, from, bytes);
+  else
+    std::transform(from, from + bytes, out,
+                   [&](std::uint8_t v) { return static_cast<std::uint8_t>(v ^ flip); });
+  std::memset(out + bytes, 0, input_elements() * element - bytes);
 }
 
 template <class T>
@@ -89,7 +84,6 @@ PackedWindows pack_windows(const CsrMatrix<T>& weights, const WindowFormat& form
   packed.format = &format;
   packed.rows = weights.rows();
   packed.columns = weights.columns();
-  if (weights.columns() < kMostCopiedColumns) packed.copies = format.copies;
   packed.start.push_back(0);
   const std::size_t places = format.rows * format.depth;
   std::vector<std::byte> entries;
@@ -115,8 +109,7 @@ PackedWindows pack_windows(const CsrMatrix<T>& weights, const WindowFormat& form
       };
       append(index);
       append(step);
-      const std::size_t copy = base / format.stride % packed.copies;
-      packed.base.push_back(static_cast<std::uint32_t>(copy * (packed.copy_step() - format.stride) + base));
+      packed.base.push_back(static_cast<std::uint32_t>(base));
     }
     if (packed.base.size() > std::numeric_limits<std::uint32_t>::max())
       throw Error(ErrorKind::limit, "weights", "more than 2^32 - 1 steps in one sparse matrix");

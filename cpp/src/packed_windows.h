@@ -14,18 +14,14 @@ namespace gristmill {
 struct PackedWindows {
   const WindowFormat* format = nullptr;
   std::size_t rows = 0, columns = 0;
-  std::size_t copies = 1;  ///< of an input
   std::vector<std::uint32_t> base, start;
   AlignedBuffer entries;
 
   std::size_t groups() const { return start.size() - 1; }
   std::size_t bytes() const { return entries.bytes() + (base.size() + start.size()) * sizeof(std::uint32_t); }
-  /// Elements from one copy of an input to the next.
-  std::size_t copy_step() const { return (columns + format->window + 63) / 64 * 64; }
-  /// Elements that an input takes with its copies.
-  std::size_t input_elements() const { return copies * copy_step(); }
-  /// Writes an input of that many bytes per element with its copies, each byte XOR `flip`, zeros beyond its
-  /// end.
+  /// Elements that an input takes, of which windows may read all.
+  std::size_t input_elements() const { return (columns + format->window + 63) / 64 * 64; }
+  /// Writes an input of that many bytes per element, each byte XOR `flip`, zeros beyond its end.
   void lay_out(const void* x, std::size_t element, std::uint8_t flip, void* to) const;
 };
 

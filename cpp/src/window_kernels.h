@@ -18,15 +18,15 @@
 /// only in all. The larger the window, the less is wasted and the more a permutation costs:
 ///
 ///     steps executed for each that is full, at 70, 80, 90, 95 % zeros
-///     16 rows of 4, window 128, stride 16        1.1   1.1   1.2   1.4
+///     16 rows of 4, window 128, stride 64        1.1   1.1   1.25  1.5
 ///     16 rows of 4, window 256, stride 64        1.05  1.1   1.15  1.25
 ///     16 rows of 2, window 32, stride 1          1.2   1.3   1.65  2.3      (in safe pairs)
 ///
 /// A single row of activations uses each weight once. If no cache of the core's own holds the weights, their
 /// bytes are what it waits for, and twice the permutations are hidden behind it.
 ///
-/// Short strides waste less, but windows that are not aligned may cost more to load: there may be copies of
-/// x, each beginning a stride further on than the one before, so that all windows are aligned.
+/// Short strides waste less, but windows that are not aligned cost more to load. Several inputs share what is
+/// read of the weights, as long as all of them stay in the first-level cache.
 namespace gristmill {
 
 /// The index of a place in a step that holds no nonzero. Its weight is 0, and an x in f32, which might be
@@ -37,25 +37,23 @@ inline constexpr std::uint8_t kNoElement = 0x80;
 /// are consecutive.
 struct WindowJob {
   const void* entries;         ///< [steps] { index u8[rows * depth], weight[rows * depth] }
-  const std::uint32_t* base;   ///< [steps], in elements of x and its copies
+  const std::uint32_t* base;   ///< [steps], in elements of x
   const std::uint32_t* start;  ///< [groups + 1]: the first step of each group
   std::size_t first_group, last_group;
   std::size_t weight_rows;  ///< of all groups
   const void* x;            ///< element 0 of the first input; whole windows are readable
-  std::size_t inputs;       ///< 1 to kMostInputs
+  std::size_t inputs;       ///< 1 to WindowFormat::at_once
   std::size_t x_stride;     ///< elements from one input to the next
   const void* epilogue;     ///< EpilogueS8 or EpilogueF32
   void* out;                ///< element (input 0, channel 0)
   std::size_t out_stride;   ///< elements from one input's outputs to the next
 };
 
-inline constexpr std::size_t kMostInputs = 4;
-
 /// How one element type runs at one level.
 struct WindowFormat {
   std::size_t rows, depth;     ///< of a step
   std::size_t window, stride;  ///< in elements; a window is at most 128, of bytes 256
-  std::size_t copies;          ///< of x
+  std::size_t at_once;         ///< the most inputs of a job
   std::uint8_t first_index;    ///< the index of a window's first element
   bool safe_pairs;             ///< as in SparseFormat
   std::size_t most_inputs;     ///< with more, panels are faster

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -32,9 +33,11 @@ std::vector<Out> run(const WindowFormat& format, const std::vector<W>& dense, co
     packed.lay_out(x.data() + n * shape.columns, sizeof(X), 0, padded.data() + n * stride);
   GuardedBuffer<Out> out((shape.inputs - 1) * out_stride + shape.rows, edge);
   const std::size_t half = packed.groups() / 2;
-  for (const auto& [first, last] : {std::pair{std::size_t{0}, half}, {half, packed.groups()}})
-    format.multiply({entries.data(), packed.base.data(), packed.start.data(), first, last, shape.rows,
-                     padded.data(), shape.inputs, stride, epilogue, out.data(), out_stride});
+  for (std::size_t n = 0; n < shape.inputs; n += format.at_once)
+    for (const auto& [first, last] : {std::pair{std::size_t{0}, half}, {half, packed.groups()}})
+      format.multiply({entries.data(), packed.base.data(), packed.start.data(), first, last, shape.rows,
+                       padded.data() + n * stride, std::min(format.at_once, shape.inputs - n), stride,
+                       epilogue, out.data() + n * out_stride, out_stride});
   std::vector<Out> result;
   for (std::size_t n = 0; n < shape.inputs; ++n)
     result.insert(result.end(), out.data() + n * out_stride, out.data() + n * out_stride + shape.rows);
@@ -46,7 +49,7 @@ std::vector<Shape> shapes(Random& random) {
   for (int keep : {0, 1, 5, 20, 100})
     for (std::size_t columns : {1, 15, 16, 17, 64, 65, 127, 128, 129, 255, 256, 257, 600})
       all.push_back({static_cast<std::size_t>(random.integer(1, 200)), columns,
-                     static_cast<std::size_t>(random.integer(1, kMostInputs)), keep});
+                     static_cast<std::size_t>(random.integer(1, 16)), keep});
   return all;
 }
 

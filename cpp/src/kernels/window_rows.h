@@ -20,7 +20,7 @@ inline constexpr int kFinished = 4;
 /// The loop over groups and steps that all window kernels share. Form provides
 ///
 ///     Element, Weight         of x and of the weights
-///     kRows, kDepth, kWindow, kStride, kCopies, kFirstIndex
+///     kRows, kDepth, kWindow, kStride, kAtOnce, kFirstIndex
 ///     Sum                     the sums of a group's rows, zero when value-initialized
 ///     static Sum total(const Sum&, const Sum&)
 ///     static void add(Sum&, const WindowStep<Element, Weight>&)
@@ -31,7 +31,7 @@ inline constexpr int kFinished = 4;
 ///                             stores the sums of the rows from `row` on, of which the first `count` exist,
 ///                             from out[at] on
 ///
-/// Two sums are kept for each input, so that additions need not wait for each other.
+/// Two sums are kept for each input where those of few inputs would wait for each other.
 template <class Form>
 struct WindowRows {
   using Element = typename Form::Element;
@@ -43,17 +43,12 @@ struct WindowRows {
   /// that a single input waits for.
   static constexpr std::size_t kAhead = 3072;
 
+  template <int inputs = Form::kAtOnce>
   static void multiply(const WindowJob& job) {
-    switch (job.inputs) {
-      case 1:
-        return multiply_inputs<1>(job);
-      case 2:
-        return multiply_inputs<2>(job);
-      case 3:
-        return multiply_inputs<3>(job);
-      default:
-        return multiply_inputs<4>(job);
+    if constexpr (inputs > 1) {
+      if (job.inputs < inputs) return multiply<inputs - 1>(job);
     }
+    multiply_inputs<inputs>(job);
   }
 
  private:
@@ -89,21 +84,24 @@ struct WindowRows {
           static_cast<const Element*>(job.x) + job.base[step] + input * job.x_stride, index,
           reinterpret_cast<const Weight*>(index + kPlaces)};
     };
-    Sum sum[2][inputs] = {};
+    constexpr int kSets = inputs > 8 ? 1 : 2;
+    Sum sum[kSets][inputs] = {};
     std::size_t step = job.start[group];
     const std::size_t end = job.start[group + 1];
     for (; step + 2 <= end; step += 2) {
-      unroll<inputs>([&](auto n) GRISTMILL_INLINE {
-        if constexpr (requires { &Form::add_two; }) {
+      if constexpr (requires { &Form::add_two; }) {
+        unroll<inputs>([&](auto n) GRISTMILL_INLINE {
           Form::add_two(sum[0][n], at_step(step, n), at_step(step + 1, n));
-        } else {
-          Form::add(sum[0][n], at_step(step, n));
-          Form::add(sum[1][n], at_step(step + 1, n));
-        }
-      });
+        });
+      } else {
+        unroll<inputs>([&](auto n) GRISTMILL_INLINE { Form::add(sum[0][n], at_step(step, n)); });
+        unroll<inputs>([&](auto n) GRISTMILL_INLINE { Form::add(sum[kSets - 1][n], at_step(step + 1, n)); });
+      }
     }
     if (step < end) unroll<inputs>([&](auto n) GRISTMILL_INLINE { Form::add(sum[0][n], at_step(step, n)); });
-    unroll<inputs>([&](auto n) GRISTMILL_INLINE { sums[n][at] = Form::total(sum[0][n], sum[1][n]); });
+    unroll<inputs>([&](auto n) GRISTMILL_INLINE {
+      sums[n][at] = kSets == 2 ? Form::total(sum[0][n], sum[kSets - 1][n]) : sum[0][n];
+    });
   }
 };
 
@@ -112,8 +110,8 @@ constexpr WindowFormat window_format(bool safe_pairs, std::size_t most_inputs) {
   static_assert(WindowRows<Form>::kPlaces % sizeof(typename Form::Weight) == 0 &&
                 Form::kWindow <= (sizeof(typename Form::Weight) == 1 ? 256 : kNoElement));
   return {Form::kRows,   Form::kDepth,  Form::kWindow,
-          Form::kStride, Form::kCopies, Form::kFirstIndex,
-          safe_pairs,    most_inputs,   WindowRows<Form>::multiply};
+          Form::kStride, Form::kAtOnce, Form::kFirstIndex,
+          safe_pairs,    most_inputs,   WindowRows<Form>::template multiply<>};
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct WindowsS8 {
   using Epilogue = EpilogueAvx2;
   using ManyChannels = ManyChannelsAvx2<2 * kFinished>;
   using Finish = FinishWindowS8<WindowsS8>;
-  static constexpr std::size_t kRows = 16, kDepth = 2, kWindow = 32, kStride = 1, kCopies = 1;
+  static constexpr std::size_t kRows = 16, kDepth = 2, kWindow = 32, kStride = 1, kAtOnce = 4;
   static constexpr std::uint8_t kFirstIndex = 0x70;
 
   /// Until total() puts them in order, those of rows 0-3 and 8-11, and of rows 4-7 and 12-15.
@@ -67,7 +67,7 @@ struct WindowsF32 {
   using Weight = float;
   using Sum = __m256;
   using Finish = FinishWindowF32<F32x8>;
-  static constexpr std::size_t kRows = 8, kDepth = 1, kWindow = 16, kStride = 8, kCopies = 1;
+  static constexpr std::size_t kRows = 8, kDepth = 1, kWindow = 16, kStride = 8, kAtOnce = 4;
   static constexpr std::uint8_t kFirstIndex = 0;
 
   static Sum total(Sum a, Sum b) { return _mm256_add_ps(a, b); }

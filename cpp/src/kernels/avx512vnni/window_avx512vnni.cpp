@@ -15,7 +15,7 @@ struct WindowsF32 {
   using Weight = float;
   using Sum = __m512;
   using Finish = FinishWindowF32<F32x16>;
-  static constexpr std::size_t kRows = 16, kDepth = 1, kWindow = 32, kStride = 4, kCopies = 4;
+  static constexpr std::size_t kRows = 16, kDepth = 1, kWindow = 32, kStride = 16, kAtOnce = 16;
   static constexpr std::uint8_t kFirstIndex = 0;
 
   static Sum total(Sum a, Sum b) { return _mm512_add_ps(a, b); }
@@ -32,6 +32,6 @@ struct WindowsF32 {
 
 }  // namespace
 
-void install_window_avx512vnni(WindowKernels& slots) { slots.f32 = window_format<WindowsF32>(false, 24); }
+void install_window_avx512vnni(WindowKernels& slots) { slots.f32 = window_format<WindowsF32>(false, 16); }
 
 }  // namespace gristmill

@@ -19,7 +19,7 @@ struct WindowsS8 {
   using Epilogue = EpilogueAvx512;
   using ManyChannels = ManyChannelsAvx512<kFinished>;
   using Finish = FinishWindowS8<WindowsS8>;
-  static constexpr std::size_t kRows = 16, kDepth = 4, kWindow = 128, kStride = 16, kCopies = 4;
+  static constexpr std::size_t kRows = 16, kDepth = 4, kWindow = 128, kStride = 64, kAtOnce = 16;
   static constexpr std::uint8_t kFirstIndex = 0;
 
   static Sum total(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
@@ -35,7 +35,7 @@ struct WindowsS8 {
 /// Four permutations of one register each, chosen from by the two highest bits of an index.
 struct WideWindowsS8 : WindowsS8 {
   using Finish = FinishWindowS8<WideWindowsS8>;
-  static constexpr std::size_t kWindow = 256, kStride = 64, kCopies = 1;
+  static constexpr std::size_t kWindow = 256, kStride = 64, kAtOnce = 1;
 
   [[gnu::always_inline]] static void add(Sum& sum, const WindowStep<Element, Weight>& step) {
     const __m512i places = _mm512_loadu_si512(step.index);
@@ -53,7 +53,7 @@ struct WideWindowsS8 : WindowsS8 {
 }  // namespace
 
 void install_window_vbmi_avx512vnni(WindowKernels& slots) {
-  slots.s8 = window_format<WindowsS8>(false, 32);
+  slots.s8 = window_format<WindowsS8>(false, 48);
   slots.s8_wide = window_format<WideWindowsS8>(false, 1);
 }
 

@@ -13,7 +13,7 @@ namespace {
 struct WindowsS8 {
   using Element = std::uint8_t;
   using Weight = std::int8_t;
-  static constexpr std::size_t kRows = 4, kDepth = 4, kWindow = 64, kStride = 16, kCopies = 1;
+  static constexpr std::size_t kRows = 4, kDepth = 4, kWindow = 64, kStride = 16, kAtOnce = 4;
   static constexpr std::uint8_t kFirstIndex = 0;
 
   /// Rows 0 and 1, and rows 2 and 3, two sums each.

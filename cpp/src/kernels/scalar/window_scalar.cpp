@@ -8,7 +8,7 @@ template <class X, class W, class T, std::size_t depth>
 struct Windows {
   using Element = X;
   using Weight = W;
-  static constexpr std::size_t kRows = 4, kDepth = depth, kWindow = 64, kStride = 16, kCopies = 1;
+  static constexpr std::size_t kRows = 4, kDepth = depth, kWindow = 64, kStride = 16, kAtOnce = 4;
   static constexpr std::uint8_t kFirstIndex = 0;
 
   struct Sum {
