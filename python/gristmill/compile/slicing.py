@@ -57,6 +57,8 @@ _ALONG_AXIS = {
 #: Operators that keep the order of elements.
 _IN_ORDER = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
+#: What a byte of weights costs, in bytes of images: kernels fetch weights ahead.
+_AHEAD = 0.25
 #: What a further stretch must save for each image, in bytes.
 _LEAST_GAIN = 1 << 16
 
@@ -120,7 +122,7 @@ class _Traffic:
     def of_slice(self, size: int, cache: int) -> float:
         """Bytes for each image that come from behind the cache."""
         together = size * self.images + self.weights
-        return self.images * max(0.0, 1 - cache / max(together, 1)) + self.weights / size
+        return self.images * max(0.0, 1 - cache / max(together, 1)) + _AHEAD * self.weights / size
 
 
 @dataclass
