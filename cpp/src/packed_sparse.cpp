@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <numeric>
 #include <span>
+#include <type_traits>
 
 #include "checked_size.h"
 #include "gristmill/error.h"
@@ -136,13 +138,77 @@ void append_singles(const std::vector<Nonzero<float>>& weights, const SparseForm
     singles.push_back({w.column * static_cast<std::uint32_t>(format.lane_block), w.weight});
 }
 
+void set(SparseFours& fours, std::size_t i, const SparseBlock& block) {
+  fours.offset[i] = block.offset;
+  std::memcpy(fours.weight + 4 * i, block.weight, 4);
+}
+
+void set(SparseFours& fours, std::size_t i, const SparseSingle& single) {
+  fours.offset[i] = static_cast<std::uint16_t>(single.offset * sizeof(float) / kOffsetUnit);
+  std::memcpy(fours.weight + 4 * i, &single.weight, 4);
+}
+
+void fill_up(std::vector<SparseBlock>& row, std::size_t count) { row.resize(count); }
+
+/// Splits weights, the heaviest each time. Halves are exact but for the least numbers that there are.
+void fill_up(std::vector<SparseSingle>& row, std::size_t count) {
+  const auto lighter = [](const SparseSingle& a, const SparseSingle& b) {
+    return std::abs(a.weight) < std::abs(b.weight);
+  };
+  while (row.size() < count) {
+    const auto heaviest = std::ranges::max_element(row, lighter);
+    SparseSingle rest = *heaviest;
+    heaviest->weight /= 2;
+    if (std::isfinite(rest.weight)) rest.weight -= heaviest->weight;
+    row.insert(heaviest + 1, rest);
+  }
+}
+
+/// Appends the entries of two rows in fours, two of each, or four of the first one if the second has none.
+template <class Entry>
+void append_fours(std::span<const Entry> first, std::span<const Entry> second,
+                  std::vector<SparseFours>& fours) {
+  std::vector<Entry> a(first.begin(), first.end()), b(second.begin(), second.end());
+  const std::size_t of_a = b.empty() ? 4 : 2;
+  fill_up(a, round_up(std::max(a.size(), b.size()), of_a));
+  if (!b.empty()) fill_up(b, a.size());
+  for (std::size_t i = 0; i < a.size(); i += of_a) {
+    SparseFours four{};
+    for (std::size_t j = 0; j < 4; ++j) set(four, j, b.empty() ? a[i + j] : (j % 2 == 0 ? a : b)[i + j / 2]);
+    fours.push_back(four);
+  }
+}
+
 /// Appends the entries of two rows by turns, zeros filling up.
 template <class Entry>
-void append_pair(std::span<const Entry> a, std::span<const Entry> b, std::vector<Entry>& entries) {
+void append_by_turns(std::span<const Entry> a, std::span<const Entry> b, std::vector<Entry>& entries) {
   for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
     entries.push_back(i < a.size() ? a[i] : Entry{});
     entries.push_back(i < b.size() ? b[i] : Entry{});
   }
+}
+
+/// Appends row after row; `row(i)` has the entries of the one that is executed as number i.
+template <class Entry, class Packed, class Row>
+void append_rows(const SparseFormat& format, std::size_t rows, const Row& row, std::vector<Packed>& entries,
+                 std::vector<std::uint32_t>& starts) {
+  const auto push = [&](std::size_t start) { starts.push_back(static_cast<std::uint32_t>(start)); };
+  for (std::size_t i = 0; i < rows; ++i) {
+    const std::size_t start = entries.size();
+    const bool paired = i + 1 < rows && (format.row_pairs || format.fours);
+    push(start);
+    if constexpr (std::is_same_v<Packed, SparseFours>) {
+      append_fours<Entry>(row(i), paired ? row(i + 1) : std::span<const Entry>{}, entries);
+      if (paired) push(row(i + 1).empty() ? entries.size() : start);
+    } else if (paired) {
+      append_by_turns<Entry>(row(i), row(i + 1), entries);
+      push((start + entries.size()) / 2);
+    } else {
+      entries.insert(entries.end(), row(i).begin(), row(i).end());
+    }
+    if (paired) ++i;
+  }
+  push(entries.size());
 }
 
 /// Orders every `band` rows by falling length.
@@ -171,13 +237,14 @@ std::size_t k_block_of(const SparseFormat& format, std::size_t columns, std::siz
   return std::max<std::size_t>(4, 4 * ceil_div(columns, 4 * blocks));
 }
 
-template <class T, class Entry, class Append>
+template <class T, class Entry, class Packed = Entry, class Append>
 PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseFormat& format, Append append) {
   constexpr std::size_t kMost = std::numeric_limits<std::uint32_t>::max();
   if (weights.rows() >= kMost || weights.entry_count() >= kMost / 2)
     throw Error(ErrorKind::limit, "weights", "more than 2^31 nonzeros in one sparse matrix");
   PackedSparse packed;
   packed.kind = kind;
+  packed.fours = format.fours;
   packed.rows = weights.rows();
   packed.columns = weights.columns();
   const bool singles = kind == SparseKind::singles;
@@ -189,7 +256,8 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   std::vector<std::uint32_t> order(packed.rows);
   std::iota(order.begin(), order.end(), 0u);
   sort_rows(order, row_band(packed.rows), [&](std::uint32_t row) { return weights.row_indices(row).size(); });
-  std::vector<Entry> entries, block_entries;
+  std::vector<Packed> entries;
+  std::vector<Entry> block_entries;
   std::vector<std::size_t> start(packed.rows + 1);  // of each row's, within the block's
   std::vector<Nonzero<T>> nonzeros;
   for (std::size_t block = 0; block < packed.k_blocks; ++block) {
@@ -202,24 +270,14 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
       start[row + 1] = block_entries.size();
     }
     sort_rows(order, kRowChunk, [&](std::uint32_t row) { return start[row + 1] - start[row]; });
-    const auto entries_of = [&](std::size_t i) {
-      return std::span(block_entries).subspan(start[order[i]], start[order[i] + 1] - start[order[i]]);
+    const auto row = [&](std::size_t i) {
+      return std::span<const Entry>(block_entries)
+          .subspan(start[order[i]], start[order[i] + 1] - start[order[i]]);
     };
-    for (std::size_t i = 0; i < packed.rows; ++i) {
-      packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
-      if (format.row_pairs && i + 1 < packed.rows) {
-        append_pair<Entry>(entries_of(i), entries_of(i + 1), entries);
-        packed.entry_start.push_back(
-            static_cast<std::uint32_t>((packed.entry_start.back() + entries.size()) / 2));
-        ++i;
-      } else {
-        entries.insert(entries.end(), entries_of(i).begin(), entries_of(i).end());
-      }
-    }
-    packed.entry_start.push_back(static_cast<std::uint32_t>(entries.size()));
+    append_rows<Entry>(format, packed.rows, row, entries, packed.entry_start);
     packed.row_order.insert(packed.row_order.end(), order.begin(), order.end());
   }
-  packed.entries.resize(entries.size() * sizeof(Entry));
+  packed.entries.resize(entries.size() * sizeof(Packed));
   if (!entries.empty()) std::memcpy(packed.entries.data(), entries.data(), packed.entries.size());
   return packed;
 }
@@ -242,10 +300,14 @@ PackedSparse pack_sparse_quads(const CsrMatrix<std::int8_t>& weights, const Spar
 }
 
 PackedSparse pack_sparse_blocks(const CsrMatrix<std::int8_t>& weights, const SparseFormat& format) {
+  if (format.fours)
+    return pack<std::int8_t, SparseBlock, SparseFours>(SparseKind::blocks, weights, format, append_blocks);
   return pack<std::int8_t, SparseBlock>(SparseKind::blocks, weights, format, append_blocks);
 }
 
 PackedSparse pack_sparse_singles(const CsrMatrix<float>& weights, const SparseFormat& format) {
+  if (format.fours)
+    return pack<float, SparseSingle, SparseFours>(SparseKind::singles, weights, format, append_singles);
   return pack<float, SparseSingle>(SparseKind::singles, weights, format, append_singles);
 }
 

@@ -58,6 +58,12 @@ struct SparseSingle {
   float weight;
 };
 
+/// Four blocks or singles, of two rows by turns or of one.
+struct SparseFours {
+  std::uint16_t offset[4];
+  std::uint8_t weight[16];  ///< four s8, or an f32, of each
+};
+
 /// One call runs the executed rows first_row..last_row of the weights over one panel of one lane block, or
 /// over those of its K blocks that the panel holds: what is left off at the end of a block is taken up by the
 /// call with the next one.
@@ -93,6 +99,10 @@ struct SparseFormat {
   /// Executed rows 2i and 2i + 1, if there is the latter, have equally many entries, zeros filling up, and
   /// these alternate.
   bool row_pairs = false;
+  /// Entries are SparseFours, of row pairs. Where the second row of a pair has none, which is where it starts
+  /// at the pair's end, they are the first one's alone. The weights that fill up are zeros of blocks, but
+  /// parts of singles: 0 * inf is no number.
+  bool fours = false;
 };
 
 struct SparseKernels {

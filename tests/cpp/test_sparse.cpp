@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -251,6 +252,37 @@ TEST(sparse_row_pairs_alternate_and_keep_every_weight) {
           }
       }
     CHECK_SAME(std::span<const std::int8_t>(rebuilt), std::span<const std::int8_t>(dense), "weights");
+  }
+}
+
+TEST(sparse_fours_sum_up_to_every_weight) {
+  Random random(17);
+  SparseFormat format{64, 64, 0, false, nullptr};
+  format.fours = true;
+  const std::size_t columns = 100;
+  for (const std::size_t rows : {1, 2, 5, 64, 67}) {
+    std::vector<float> dense(rows * columns);
+    for (std::size_t i = 0; i < dense.size(); ++i)
+      if (random.integer(0, 9) < static_cast<int>(i / columns % 4))
+        dense[i] = static_cast<float>(random.unit() + 0.1);
+    const PackedSparse packed = pack_sparse_singles(CsrF::from_dense(dense, rows, columns), format);
+    const auto* fours = reinterpret_cast<const SparseFours*>(packed.entries.data());
+    CHECK_EQ(packed.executed_macs() * sizeof(SparseFours), packed.entries.size() * 4);
+    std::vector<float> rebuilt(rows * columns);
+    for (std::size_t block = 0; block < packed.k_blocks; ++block)
+      for (std::size_t row = 0; row < rows; row += 2) {
+        const std::uint32_t* start = &packed.entry_start[block * (rows + 1) + row];
+        const bool paired = row + 1 < rows && start[1] != start[2];
+        for (std::uint32_t e = start[0]; e < start[row + 1 < rows ? 2 : 1]; ++e)
+          for (std::size_t i = 0; i < 4; ++i) {
+            float weight;
+            std::memcpy(&weight, fours[e].weight + 4 * i, 4);
+            CHECK(weight != 0);  // which would make a product with inf no number
+            const std::size_t channel = packed.row_order[block * rows + row + (paired ? i % 2 : 0)];
+            rebuilt[channel * columns + block * packed.k_block + fours[e].offset[i] / 32] += weight;
+          }
+      }
+    CHECK_SAME(std::span<const float>(rebuilt), std::span<const float>(dense), "weights");
   }
 }
 

@@ -24,13 +24,16 @@ struct PackedSparse {
   std::vector<std::uint32_t> entry_start;  ///< [k_blocks][rows + 1]
   std::vector<std::uint32_t> row_order;    ///< [k_blocks][rows]
   std::vector<std::byte> entries;
+  bool fours = false;  ///< entries are blocks or singles by fours
 
   /// Entries over all rows.
   std::size_t entry_count() const noexcept { return entry_start.empty() ? 0 : entry_start.back(); }
   /// Entries of the executed rows before this one.
   std::size_t entries_before(std::size_t row) const noexcept;
   /// Multiplications executed per lane, zero-filled ones included.
-  std::size_t executed_macs() const noexcept { return entry_count() * (kind == SparseKind::singles ? 1 : 4); }
+  std::size_t executed_macs() const noexcept {
+    return entry_count() * (kind == SparseKind::singles ? 1 : 4) * (fours ? 4 : 1);
+  }
   /// Memory taken by all tables.
   std::size_t bytes() const noexcept {
     return entries.size() + (entry_start.size() + row_order.size()) * sizeof(std::uint32_t);

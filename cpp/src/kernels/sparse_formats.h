@@ -12,9 +12,8 @@
 ///     Vector              s32 accumulators and bytes alike, kWidth of the former; load, store, add
 ///     broadcast           an s32 in every dword
 ///     multiply_add        sum + x · w in groups of four bytes
-///     kRowPairs           whether registers suffice for two rows at a time
 ///     kInterleaved        whether the quads of two rows alternate
-///     kBlockSets          sets of sums that keep multiply_add from waiting for itself
+///     PackedAs<Of>        how blocks or singles are packed: Of, or Fours of it (kernels/sparse_fours.h)
 ///     low8, high8, low16, high16          unpacking of bytes and words within 128-bit parts
 ///     in_order            puts the four sums of Quads into the order of lanes
 ///     packed_in_order     puts the bytes into that order which sums in it become when they are packed
@@ -23,7 +22,6 @@
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
 ///     add_quads           if kHasQuadLoop, loops over quads of one row, and of two that alternate
 ///     store_first         if kStoresParts, stores that many bytes of a vector
-///     BlockWeights        if kHasBlockWeights, the broadcast weights of four blocks, by one load
 ///     Simd                the level's f32 vectors
 ///
 /// A lane block is kLaneBlock lanes, four vectors; of the last one of a row of pixels, no more vectors are
@@ -109,7 +107,7 @@ struct Quads {
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
-  static constexpr bool kRowPairs = Level::kRowPairs, kInterleaved = is_interleaved<Level, Quad>;
+  static constexpr bool kInterleaved = is_interleaved<Level, Quad>;
   static constexpr int kSets = 1;
 
   struct Sum {
@@ -155,10 +153,17 @@ struct Quads {
     using Few = typename Level::Few;
     if (job.lanes <= Few::kWidth) return SparseRows<FewQuads<Few>>::multiply(job);
     if constexpr (Level::kHasHalf) {
-      if (job.lanes <= kLaneBlock / 2) return SparseRows<Quads<typename Level::Half>>::multiply(job);
+      if (job.lanes <= kLaneBlock / 2) return multiply_vectors<typename Level::Half, Quad>(job);
     }
-    if (FinishBytes<Level>::applies(job)) return SparseRows<Quads<Level, Quad, FinishBytes>>::multiply(job);
-    SparseRows<Quads>::multiply(job);
+    multiply_vectors<Level, Quad>(job);
+  }
+
+  /// Of more than a few lanes, no more than the level has in its vectors.
+  template <class OfLevel, class OfQuad>
+  static void multiply_vectors(const SparseJob& job) {
+    if (FinishBytes<OfLevel>::applies(job))
+      return SparseRows<Quads<OfLevel, OfQuad, FinishBytes>>::multiply(job);
+    SparseRows<Quads<OfLevel, OfQuad>>::multiply(job);
   }
 };
 
@@ -175,11 +180,11 @@ void multiply_lanes(const SparseJob& job) {
 template <class Level, int vectors = 4, template <class> class Base = FinishS8>
 struct Blocks {
   using Entry = SparseBlock;
+  using Weight = typename Level::Vector;
   using Element = std::uint8_t;
   static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
   static constexpr std::size_t kBlockRows = Level::kByteRows;
-  static constexpr bool kRowPairs = Level::kRowPairs;
-  static constexpr int kSets = Level::kBlockSets;
+  static constexpr int kSets = 1;
 
   struct Sum {
     typename Level::Vector sum[vectors];
@@ -187,32 +192,12 @@ struct Blocks {
     [[gnu::always_inline]] void add(const SparseBlock& block, const std::uint8_t* panel) {
       add(panel + kOffsetUnit * block.offset, Level::broadcast(dword_of(block.weight)));
     }
-    [[gnu::always_inline]] void add(const std::uint8_t* group, typename Level::Vector w) {
+    [[gnu::always_inline]] void add(const std::uint8_t* group, Weight w) {
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         sum[i] = Level::multiply_add(sum[i], Level::load(group + 4 * Level::kWidth * i), w);
       });
     }
-    [[gnu::always_inline]] void add(const Sum& other) {
-      unroll<vectors>([&](auto i) GRISTMILL_INLINE { sum[i] = Level::add(sum[i], other.sum[i]); });
-    }
   };
-
-  [[gnu::always_inline]] static void add_run(Sum (&sum)[kSets], const SparseBlock* block,
-                                             const SparseBlock* end,
-                                             const std::uint8_t* panel) requires(Level::kHasBlockWeights) {
-    for (; end - block >= 4; block += 4) {
-      const typename Level::BlockWeights weights(block);
-      unroll<4>([&](auto i) GRISTMILL_INLINE {
-        sum[i % kSets].add(panel + kOffsetUnit * block[i].offset, weights(i));
-      });
-    }
-    if (end - block >= 2) {
-      sum[0].add(block[0], panel);
-      sum[kSets - 1].add(block[1], panel);
-      block += 2;
-    }
-    if (block != end) sum[0].add(*block, panel);
-  }
 
   struct Finish : Base<Level> {
     using Base<Level>::Base;
@@ -226,11 +211,12 @@ struct Blocks {
   };
 
   template <class OfLevel, int count>
-  using Fewer = gristmill::Blocks<OfLevel, count>;
+  using Fewer = typename Level::template PackedAs<gristmill::Blocks<OfLevel, count>>;
 
   static void multiply(const SparseJob& job) {
     if (job.lanes > 3 * Level::kWidth && FinishBytes<Level>::applies(job))
-      return SparseRows<gristmill::Blocks<Level, 4, FinishBytes>>::multiply(job);
+      return SparseRows<
+          typename Level::template PackedAs<gristmill::Blocks<Level, 4, FinishBytes>>>::multiply(job);
     multiply_lanes<Fewer, Level, std::size_t{Level::kWidth}, 4>(job);
   }
 };
@@ -242,18 +228,19 @@ struct Singles {
   using Simd = typename Level::Simd;
   using Vector = typename Simd::Vector;
   using Entry = SparseSingle;
+  using Weight = Vector;
   using Element = float;
   static constexpr std::size_t kLaneBlock = Level::kFloatVectors * Simd::kWidth;
   static constexpr std::size_t kBlockRows = Level::kFloatRows;
   static constexpr int kSets = vectors > 4 ? 1 : 2;
-  static constexpr bool kRowPairs = Level::kRowPairs;
 
   struct Sum {
     Vector sum[vectors];
 
     [[gnu::always_inline]] void add(const SparseSingle& single, const float* panel) {
-      const Vector w = Simd::broadcast(&single.weight);
-      const float* row = panel + single.offset;
+      add(panel + single.offset, Simd::broadcast(&single.weight));
+    }
+    [[gnu::always_inline]] void add(const float* row, Weight w) {
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         sum[i] = Simd::fma(w, Simd::load(row + Simd::kWidth * i), sum[i]);
       });
@@ -292,8 +279,11 @@ struct Singles {
     const EpilogueF32 epilogue_;
   };
 
+  template <class OfLevel, int count>
+  using Fewer = typename Level::template PackedAs<gristmill::Singles<OfLevel, count>>;
+
   static void multiply(const SparseJob& job) {
-    multiply_lanes<gristmill::Singles, Level, std::size_t{Simd::kWidth}, Level::kFloatVectors>(job);
+    multiply_lanes<Fewer, Level, std::size_t{Simd::kWidth}, Level::kFloatVectors>(job);
   }
 };
 

@@ -21,6 +21,7 @@ namespace {
 ///     kInterleaved            optional: true where the entries of two rows alternate
 ///     (SparseFormat::row_pairs).
 ///                             What waits longest, the epilogue of two rows, comes after the next two
+///     kFours                  optional: true for entries that are SparseFours
 ///     add_pair<far>           optional: adds such entries [entry, end) to the sums of two rows; fetches
 ///     those
 ///                             that follow if they are far
@@ -127,17 +128,23 @@ struct SparseRows {
   template <bool far, bool first, bool last>
   [[gnu::always_inline]] static std::size_t multiply_pairs(const Rows<first, last>& rows, std::size_t row) {
     if (row + 2 > rows.last_row) return row;
-    Sum before[2];
+    Sum before[2] = {};
     const auto add_up = [&](Sum(&sum)[2]) GRISTMILL_INLINE {
       rows.begin(sum[0], row);
       rows.begin(sum[1], row + 1);
-      add_pair<far>(sum[0], sum[1], rows.entries + rows.start[row], rows.entries + rows.start[row + 2],
-                    rows.panel);
+      const Entry *entry = rows.entries + rows.start[row], *end = rows.entries + rows.start[row + 2];
+      bool alone = false;
+      if constexpr (requires { requires Format::kFours; }) alone = rows.start[row + 1] == rows.start[row + 2];
+      if (alone) {
+        for (; entry != end; ++entry) sum[0].add(*entry, rows.panel);
+      } else {
+        add_pair<far>(sum[0], sum[1], entry, end, rows.panel);
+      }
       row += 2;
     };
     add_up(before);
     while (row + 2 <= rows.last_row) {
-      Sum sum[2];
+      Sum sum[2] = {};
       add_up(sum);
       rows.leave(before[0], row - 4);
       rows.leave(before[1], row - 3);

@@ -20,11 +20,12 @@ struct Avx2 {
   using Simd = F32x8;
   using Few = Avx2Few;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
-  static constexpr bool kHasHalf = false, kHasQuadLoop = false, kHasBlockWeights = false, kRowPairs = false;
+  static constexpr bool kHasHalf = false, kHasQuadLoop = false;
   static constexpr bool kStoresParts = false, kInterleaved = false;
   static constexpr std::size_t kByteRows = 768, kFloatRows = 96;
   static constexpr int kFloatVectors = 8;
-  static constexpr int kBlockSets = 1;
+  template <class Of>
+  using PackedAs = Of;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

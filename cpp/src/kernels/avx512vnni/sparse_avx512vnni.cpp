@@ -9,6 +9,7 @@
 #include "kernels/avx512vnni/epilogue_avx512vnni.h"
 #include "kernels/avx512vnni/f32_avx512vnni.h"
 #include "kernels/sparse_formats.h"
+#include "kernels/sparse_fours.h"
 
 namespace gristmill {
 namespace {
@@ -21,12 +22,15 @@ struct Avx512Half {
   using Bytes = UnpackedBytesAvx2;
   using Simd = F32x8;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 64;
-  static constexpr bool kHasQuadLoop = false, kRowPairs = false, kInterleaved = true;
+  static constexpr bool kHasQuadLoop = false, kStoresParts = true, kInterleaved = true;
 
   static Vector load(const std::uint8_t* from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
   static void store(std::uint8_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+  static void store_first(std::uint8_t* to, Vector v, std::size_t count) {
+    _mm256_mask_storeu_epi8(to, static_cast<__mmask32>(first_bits(count)), v);
+  }
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
   static Vector broadcast(std::int32_t all) { return _mm256_set1_epi32(all); }
   static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm256_dpbusd_epi32(sum, x, w); }
@@ -205,21 +209,23 @@ template <bool far>
       : "cc");
 }
 
-/// The weights of four blocks are loaded at once and picked by permutations, for loads are the bottleneck.
-class BlockWeightsAvx512 {
+/// The weights of SparseFours.
+class FourWeightsAvx512 {
  public:
-  [[gnu::always_inline]] explicit BlockWeightsAvx512(const SparseBlock* blocks)
-      : words_(_mm512_castsi256_si512(_mm256_maskz_loadu_epi64(0x7, blocks))) {
-    static_assert(sizeof(SparseBlock) == 6);
+  [[gnu::always_inline]] explicit FourWeightsAvx512(const std::uint8_t (&weight)[16])
+      : four_(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weight)))) {}
+
+  template <int i>
+  [[gnu::always_inline]] void spread(Index<i>, __m512i& to) const {
+    to = _mm512_shuffle_epi32(four_, static_cast<_MM_PERM_ENUM>(0x55 * i));
   }
   template <int i>
-  [[gnu::always_inline]] __m512i operator()(Index<i>) const {
-    constexpr int first = 3 * i + 1;  // word
-    return _mm512_permutexvar_epi16(_mm512_set1_epi32(first + ((first + 1) << 16)), words_);
+  [[gnu::always_inline]] void spread(Index<i>, __m512& to) const {
+    to = _mm512_castsi512_ps(_mm512_shuffle_epi32(four_, static_cast<_MM_PERM_ENUM>(0x55 * i)));
   }
 
  private:
-  __m512i words_;
+  __m512i four_;
 };
 
 struct Avx512 {
@@ -230,13 +236,14 @@ struct Avx512 {
   using Simd = F32x16;
   using Half = Avx512Half;
   using Few = Avx512Few;
-  using BlockWeights = BlockWeightsAvx512;
+  using FourWeights = FourWeightsAvx512;
+  template <class Of>
+  using PackedAs = Fours<Avx512, Of>;
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
-  static constexpr bool kHasHalf = true, kHasQuadLoop = true, kHasBlockWeights = true, kRowPairs = true;
+  static constexpr bool kHasHalf = true, kHasQuadLoop = true;
   static constexpr bool kStoresParts = true, kInterleaved = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
   static constexpr int kFloatVectors = 4;
-  static constexpr int kBlockSets = 2;
 
   static Vector load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static void store(std::uint8_t* to, Vector v) { _mm512_storeu_si512(to, v); }
@@ -327,7 +334,7 @@ struct SpreadQuads {
 
   static void multiply(const SparseJob& job) {
     if (job.lanes <= Avx512Few::kWidth) return SparseRows<FewQuads<Avx512Few, Entry>>::multiply(job);
-    if (job.lanes <= kLaneBlock / 2) return SparseRows<gristmill::Quads<Avx512Half, Entry>>::multiply(job);
+    if (job.lanes <= kLaneBlock / 2) return Quads<Avx512>::multiply_vectors<Avx512Half, Entry>(job);
     if (FinishBytes<Avx512>::applies(job))
       return SparseRows<gristmill::SpreadQuads<FinishBytes>>::multiply(job);
     SparseRows<SpreadQuads>::multiply(job);
@@ -341,8 +348,9 @@ void install_sparse_avx512vnni(SparseKernels& slots) {
   slots.quads.row_pairs = true;
   slots.spare_quads = sparse_format<SpreadQuads<FinishS8>>(false, SpreadQuads<FinishS8>::multiply);
   slots.spare_quads.spread = true;
-  slots.blocks = sparse_format<Blocks<Avx512>>(false, Blocks<Avx512>::multiply);
-  slots.singles = sparse_format<Singles<Avx512>>(false, Singles<Avx512>::multiply);
+  slots.blocks = sparse_format<Fours<Avx512, Blocks<Avx512>>>(false, Blocks<Avx512>::multiply);
+  slots.singles = sparse_format<Fours<Avx512, Singles<Avx512>>>(false, Singles<Avx512>::multiply);
+  slots.blocks.fours = slots.singles.fours = true;
 }
 
 void install_sparse_intel_avx512vnni(SparseKernels& slots) {
