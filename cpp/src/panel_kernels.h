@@ -62,6 +62,9 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
   }
 }
 
+/// The most taps of a ShiftJob: more masks would be a table of note.
+constexpr std::size_t kMostShiftTaps = 128;
+
 /// What to gather from planes whose rows are as long as those of the output: then every row of X is one
 /// stretch of memory for all lanes, and padding is what the mask of its tap leaves out.
 ///
@@ -72,7 +75,7 @@ struct ShiftJob {
   std::size_t plane_step;            ///< in elements, as all distances here
   const std::ptrdiff_t* tap_offset;  ///< [taps]
   const std::uint8_t* masks;         ///< [taps][64], aligned to 64: 0xFF or 0; 0 in lanes that are not used
-  std::size_t taps;
+  std::size_t taps;                  ///< at most kMostShiftTaps
   std::size_t first_row, rows;
   std::ptrdiff_t readable_from, readable_to;  ///< from `base`: what may be read though no mask names it
   std::uint32_t fill;                         ///< the bits of an element, or one byte

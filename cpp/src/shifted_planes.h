@@ -27,8 +27,7 @@ namespace gristmill {
 class ShiftedPlanes {
  public:
   static constexpr std::size_t kMaskLanes = 64;
-  /// Taps beyond which masks would be a table of note.
-  static constexpr std::size_t kMostTaps = 128;
+  static constexpr std::size_t kMostTaps = kMostShiftTaps;
 
   /// Lays out planes of height x width for that convolution; reuses the memory of the layout before. False if
   /// rows of the input are longer than those of the output, if its own planes serve as they are, or if taps

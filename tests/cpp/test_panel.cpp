@@ -199,7 +199,7 @@ template <class T>
 class ShiftedTile {
  public:
   ShiftedTile(const Shape& shape, Random& random)
-      : taps_(1 + up_to(random, 10)),
+      : taps_(up_to(random, 7) == 0 ? kMostShiftTaps : 1 + up_to(random, 10)),
         step_(up_to(random, 60)),
         shape_(shape),
         masks_(taps_ * 64, Edge::high) {

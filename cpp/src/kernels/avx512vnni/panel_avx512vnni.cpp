@@ -221,22 +221,43 @@ void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
                            GRISTMILL_INLINE { _mm512_mask_storeu_epi8(out, used, row(at, mask)); });
 }
 
-void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+/// Fetches what the same tap of the next plane reads.
+template <int kVectors>
+void shift_vectors(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
   const auto* base = static_cast<const std::uint32_t*>(job.base);
   const __m512i fill = _mm512_set1_epi32(static_cast<int>(job.fill));
-  const std::size_t vectors = lanes / 16;
-  const auto rest = static_cast<__mmask16>(bits(0, lanes % 16));
-  for_each_shifted_row(
-      job, lanes, panel,
-      [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) GRISTMILL_INLINE {
-        const std::uint32_t* from = base + at;
-        std::uint64_t inside = _mm512_movepi8_mask(_mm512_load_si512(mask));
-        for (std::size_t v = 0; v < vectors; ++v, inside >>= 16, from += 16, out += 16)
-          _mm512_storeu_si512(out, _mm512_mask_loadu_epi32(fill, static_cast<__mmask16>(inside), from));
-        if (rest != 0)
-          _mm512_mask_storeu_epi32(out, rest,
-                                   _mm512_mask_loadu_epi32(fill, static_cast<__mmask16>(inside), from));
-      });
+  const auto last_vector = static_cast<__mmask16>(bits(0, lanes - 16 * (kVectors - 1)));
+  std::uint64_t inside[kMostShiftTaps];
+  for (std::size_t tap = 0; tap < job.taps; ++tap)
+    inside[tap] = _mm512_movepi8_mask(_mm512_load_si512(job.masks + 64 * tap));
+  for_each_shifted_row(job, lanes, panel,
+                       [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) GRISTMILL_INLINE {
+                         const std::uint32_t* from = base + at;
+                         const std::uint64_t bits_inside = inside[(mask - job.masks) / 64];
+                         unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+                           __builtin_prefetch(from + job.plane_step + 16 * v);
+                           const auto read = static_cast<__mmask16>(bits_inside >> 16 * v);
+                           const __m512i row = _mm512_mask_loadu_epi32(fill, read, from + 16 * v);
+                           if (v + 1 < kVectors || last_vector == kAll) {
+                             _mm512_storeu_si512(out + 16 * v, row);
+                           } else {
+                             _mm512_mask_storeu_epi32(out + 16 * v, last_vector, row);
+                           }
+                         });
+                       });
+}
+
+void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
+  switch ((lanes + 15) / 16) {
+    case 1:
+      return shift_vectors<1>(job, lanes, panel);
+    case 2:
+      return shift_vectors<2>(job, lanes, panel);
+    case 3:
+      return shift_vectors<3>(job, lanes, panel);
+    default:
+      return shift_vectors<4>(job, lanes, panel);
+  }
 }
 
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
