@@ -63,6 +63,8 @@ struct WindowFormat {
 struct WindowKernels {
   WindowFormat s8, f32;
   WindowFormat s8_wide;  ///< of a single row and many weights, if that is another one
+  /// The one of other processors of the level, whose permutations cost less beside their loads.
+  WindowFormat spare_s8_wide;
 };
 
 }  // namespace gristmill

@@ -74,7 +74,8 @@ ISA_TEST(window_s8_equals_the_definition) {
         expected.push_back(sum);
       }
     const EpilogueS8 epilogue{bias.data(), nullptr, 0, 0, 0, OutputType::s32};
-    for (const WindowFormat* format : {&kernel_table(isa).window.s8, &kernel_table(isa).window.s8_wide})
+    const WindowKernels& kernels = kernel_table(isa).window;
+    for (const WindowFormat* format : {&kernels.s8, &kernels.s8_wide, &kernels.spare_s8_wide})
       for (Edge edge : {Edge::low, Edge::high}) {
         if (format->multiply == nullptr) continue;
         const auto out = run<std::int8_t, std::uint8_t, std::int32_t>(*format, w, shape, x, &epilogue, edge);

@@ -54,7 +54,9 @@ struct WideWindowsS8 : WindowsS8 {
 
 void install_window_vbmi_avx512vnni(WindowKernels& slots) {
   slots.s8 = window_format<WindowsS8>(false, 48);
-  slots.s8_wide = window_format<WideWindowsS8>(false, 1);
+  slots.spare_s8_wide = window_format<WideWindowsS8>(false, 1);
 }
+
+void install_window_intel_avx512vnni(WindowKernels& slots) { slots.s8_wide = slots.spare_s8_wide; }
 
 }  // namespace gristmill
