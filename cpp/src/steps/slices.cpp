@@ -70,15 +70,17 @@ class Slices final : public Step {
 
   void run_all(const Frame& frame, std::span<double> seconds) const {
     const auto threads = static_cast<std::size_t>(frame.threads > 0 ? frame.threads : default_threads());
-    if (threads > 1 && count_ % threads == 0) return run_at_once(frame, threads, seconds);
-    for (std::size_t slice = 0; slice < count_ && !frame.patience.ended(); ++slice)
+    const std::size_t dealt = threads > 1 ? count_ / threads * threads : 0;
+    if (dealt > 0) run_at_once(frame, threads, dealt, seconds);
+    for (std::size_t slice = dealt; slice < count_ && !frame.patience.ended(); ++slice)
       run_slice(frame, slice, frame.threads, frame.patience, seconds);
   }
 
-  /// Each thread a slice, one round after the other.
-  void run_at_once(const Frame& frame, std::size_t threads, std::span<double> seconds) const {
+  /// The first `dealt` slices, each thread one at a time.
+  void run_at_once(const Frame& frame, std::size_t threads, std::size_t dealt,
+                   std::span<double> seconds) const {
     std::vector<double> each(seconds.size() * threads);
-    for (std::size_t first = 0; first < count_ && !frame.patience.ended(); first += threads) {
+    for (std::size_t first = 0; first < dealt && !frame.patience.ended(); first += threads) {
       const auto body = [&](std::size_t thread) {
         RunPatience endless(nullptr);
         const std::span<double> own = std::span(each).subspan(thread * seconds.size(), seconds.size());

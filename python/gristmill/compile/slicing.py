@@ -83,13 +83,12 @@ class Cache:
         return Cache(nbytes, threads)
 
     def of_slices(self, batch: int, size: int) -> int:
-        """Bytes of the caches that a slice has to itself: one thread's if each thread runs slices of its own."""
-        return self.nbytes if size < batch and batch % self.threads == 0 else self.nbytes * self.threads
+        """Bytes of the caches that a slice has to itself: one thread's, since each thread runs slices of its own."""
+        return self.nbytes if size < batch else self.nbytes * self.threads
 
     def sizes(self, batch: int) -> list[int]:
         """Slices that keep all threads busy, the whole batch last."""
-        most = batch // self.threads if batch % self.threads == 0 else batch
-        return sorted({size for size in range(1, most + 1) if most % size == 0} | {batch})
+        return [size for size in range(1, batch) if batch % size == 0 and batch // size >= self.threads] + [batch]
 
 
 @dataclass(frozen=True)

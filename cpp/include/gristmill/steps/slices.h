@@ -18,9 +18,9 @@
 namespace gristmill {
 
 /// Runs `part`, which is frozen, for each slice along the first axis: its inputs and outputs have the types
-/// of these tensors but for their first extents, which divide those of the tensors, all as often. Where
-/// slices can be dealt out evenly, each is run by one thread; otherwise all threads share one after the
-/// other. Allocates nothing but what `part` does at its first runs.
+/// of these tensors but for their first extents, which divide those of the tensors, all as often. As long as
+/// there are slices for all threads, each is run by one thread; those that remain are shared by all, one
+/// after the other. Allocates nothing but what `part` does at its first runs.
 StepPtr slices_step(std::shared_ptr<const Plan> part, const std::vector<Tensor>& inputs,
                     const std::vector<Tensor>& outputs);
 
