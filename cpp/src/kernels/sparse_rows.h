@@ -84,6 +84,8 @@ struct SparseRows {
         sum = waiting[order[row]];
       } else if constexpr (requires { finish.start(sum, order[row]); }) {
         finish.start(sum, order[row]);
+      } else {
+        sum = Sum{};
       }
     }
 
@@ -128,23 +130,26 @@ struct SparseRows {
   template <bool far, bool first, bool last>
   [[gnu::always_inline]] static std::size_t multiply_pairs(const Rows<first, last>& rows, std::size_t row) {
     if (row + 2 > rows.last_row) return row;
-    Sum before[2] = {};
+    Sum before[2];
     const auto add_up = [&](Sum(&sum)[2]) GRISTMILL_INLINE {
       rows.begin(sum[0], row);
       rows.begin(sum[1], row + 1);
-      const Entry *entry = rows.entries + rows.start[row], *end = rows.entries + rows.start[row + 2];
-      bool alone = false;
-      if constexpr (requires { requires Format::kFours; }) alone = rows.start[row + 1] == rows.start[row + 2];
-      if (alone) {
-        for (; entry != end; ++entry) sum[0].add(*entry, rows.panel);
-      } else {
-        add_pair<far>(sum[0], sum[1], entry, end, rows.panel);
+      if constexpr (requires { requires Format::kFours; }) {
+        if (rows.start[row + 1] == rows.start[row + 2]) {
+          Sum alone[1] = {sum[0]};
+          add_run(alone, rows.entries + rows.start[row], rows.entries + rows.start[row + 1], rows.panel);
+          sum[0] = alone[0];
+          row += 2;
+          return;
+        }
       }
+      add_pair<far>(sum[0], sum[1], rows.entries + rows.start[row], rows.entries + rows.start[row + 2],
+                    rows.panel);
       row += 2;
     };
     add_up(before);
     while (row + 2 <= rows.last_row) {
-      Sum sum[2] = {};
+      Sum sum[2];
       add_up(sum);
       rows.leave(before[0], row - 4);
       rows.leave(before[1], row - 3);
