@@ -150,20 +150,43 @@ void convolve_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size
   }
 }
 
+/// Whether planes are to be convolved in strips.
+bool takes_strips(const ConvCall& conv, std::size_t multiplier) {
+  if (conv.kernels.depthwise.strips_f32 == nullptr || !conv.weights.is_f32() || multiplier != 1) return false;
+  const DepthwiseGeometry g = geometry_of(conv);
+  return g == DepthwiseGeometry{g.height, g.width, g.height, g.width, 3, 3, 1, 1, 1, 1, 1, 1};
+}
+
+/// Convolves the planes from `plane` to `end` in strips.
+void convolve_strips(const DepthwiseCall& call, std::size_t plane, std::size_t end) {
+  const ConvCall& conv = call.conv;
+  const std::size_t channels = conv.input.channels;
+  for (std::size_t count = 0; plane < end; plane += count) {
+    const std::size_t m = plane % channels, offset = plane * conv.in_plane();
+    count = std::min(end - plane, channels - m);
+    const EpilogueF32 epilogue = conv.stage.kernel_f32(m);
+    conv.kernels.depthwise.strips_f32({static_cast<const float*>(conv.input.data) + offset, count,
+                                       conv.input.height, conv.input.width,
+                                       static_cast<const float*>(call.weights.staged(m)), &epilogue,
+                                       static_cast<float*>(conv.out) + offset});
+    if (conv.stage.has_passes())
+      conv.stage.finish({conv.out, conv.residual, offset, 1, count * conv.in_plane(), 0}, conv.kernels);
+  }
+}
+
 }  // namespace
 
 void conv2d_depthwise(const ConvCall& conv) {
   const DepthwiseWeights& weights = conv.weights.depthwise();
   const bool is_f32 = conv.weights.is_f32();
   const GatherKernel& gather = is_f32 ? conv.kernels.depthwise.gather_f32 : conv.kernels.depthwise.gather_s8;
-  const auto plan = weights.plan(geometry_of(conv), gather);
+  const std::size_t multiplier = conv.weights.out_channels() / conv.input.channels;
+  const bool strips = takes_strips(conv, multiplier);
+  const auto plan = strips ? nullptr : weights.plan(geometry_of(conv), gather);
   const std::uint8_t flip = plan ? std::uint8_t{0} : conv.kernels.depthwise.flip;
-  const DepthwiseCall call{conv,
-                           weights,
-                           gather,
-                           plan.get(),
-                           activation_form(conv.input.type, conv.input.zero_point, flip),
-                           conv.weights.out_channels() / conv.input.channels};
+  const DepthwiseCall call{
+      conv,      weights, gather, plan.get(), activation_form(conv.input.type, conv.input.zero_point, flip),
+      multiplier};
   if (!is_f32) {
     conv.buffers.folded_bias.resize(conv.weights.out_channels());
     conv.stage.fold_bias(weights.sums(), call.form.zero_point, conv.buffers.folded_bias);
@@ -174,6 +197,7 @@ void conv2d_depthwise(const ConvCall& conv) {
   for_each_task(conv.buffers, ceil_div(planes, step), conv.threads,
                 [&](WorkerScratch& scratch, std::size_t task) {
                   const std::size_t first = task * step, end = std::min(planes, first + step);
+                  if (strips) return convolve_strips(call, first, end);
                   if (plan) return gather_planes(call, scratch, first, end);
                   for (std::size_t plane = first; plane < end; ++plane) convolve_plane(call, scratch, plane);
                 });

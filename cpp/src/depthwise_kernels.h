@@ -8,7 +8,7 @@
 /// Depthwise convolution: one plane of pixels, one small kernel, one output plane.
 ///
 /// Too few multiplications per element for panels to pay, so kernels walk the planes themselves, in one of
-/// two ways.
+/// three ways.
 ///
 /// Gathering reads the input as it is. A plan made once for a layer and an image size (depthwise_plan.h) says
 /// for each vector of output pixels where the taps are: in two *windows* of the plane, each as long as a
@@ -17,6 +17,9 @@
 ///
 ///     windows   a0 a1 a2 a3 a4 a5 a6 a7   b0 b1 b2 b3 b4 b5 b6 pad
 ///     indices   0 2 4 8 9 10 15 15   ->   a0 a2 a4 b0 b1 b2 pad pad
+///
+/// Strips are for f32 under the commonest kernel: a vector of columns that walks down the plane and reads
+/// each row once for the three rows of the output next to it.
 ///
 /// Staging is for the levels and the shapes that cannot: a copy of the plane, padded and split by column
 /// stride (see gristmill/conv.h), so that neighbouring output pixels of a row are neighbours in memory for
@@ -106,6 +109,15 @@ struct GatherKernel {
   void (*run)(const DepthwiseGatherJob& job);
 };
 
+/// Some f32 planes under a kernel of 3 x 3 with a stride of one and a padding of one.
+struct DepthwiseStripsJob {
+  const float* source;  ///< [planes][rows][columns]
+  std::size_t planes, rows, columns;
+  const float* weights;         ///< [planes][9]
+  const EpilogueF32* epilogue;  ///< at the first plane's channel
+  float* out;                   ///< as the source
+};
+
 struct DepthwiseKernels {
   /// The staged int8 source is u8 XOR `flip`, whose shift the driver folds into bias.
   std::uint8_t flip;
@@ -117,6 +129,7 @@ struct DepthwiseKernels {
   void (*s8)(const DepthwiseJob& job);
   void (*f32)(const DepthwiseJob& job);
   GatherKernel gather_s8, gather_f32;
+  void (*strips_f32)(const DepthwiseStripsJob& job);  ///< null where the level has none
 };
 
 }  // namespace gristmill

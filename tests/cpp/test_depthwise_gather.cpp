@@ -146,13 +146,11 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
   }
 }
 
-/// Whole numbers, whose sums are exact, and a NaN.
-void check_f32(const GatherKernel& kernel, const Planes& planes, Random& random) {
-  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
-  if (!plan) return;
-  DepthwiseGatherJob job = job_of(planes, *plan);
+/// Whole numbers, whose sums are exact, and a NaN, for run(source, weights, epilogue, out).
+template <class Run>
+void check_f32(const Planes& planes, std::size_t overrun, Random& random, Run run) {
   const std::size_t outputs = planes.count * planes.multiplier;
-  GuardedBuffer<float> source(planes.count * planes.in_plane() + plan->overrun(), planes.edge);
+  GuardedBuffer<float> source(planes.count * planes.in_plane() + overrun, planes.edge);
   GuardedBuffer<float> weights(outputs * planes.taps(), planes.edge), bias(outputs, planes.edge);
   const auto fill = [&](GuardedBuffer<float>& values) {
     for (float& value : values.span()) value = static_cast<float>(random.integer(-100, 100));
@@ -162,13 +160,7 @@ void check_f32(const GatherKernel& kernel, const Planes& planes, Random& random)
   const float bound = up_to(random, 1) == 0 ? 1000.0f : INFINITY;
   const EpilogueF32 epilogue{bias.data(), -bound, bound};
   GuardedBuffer<float> out(outputs * planes.positions(), planes.edge);
-  job.source = source.data();
-  job.groups = planes.geometry.kernel_rows;
-  job.group_vectors = planes.geometry.kernel_columns;
-  job.weights = weights.data();
-  job.epilogue = &epilogue;
-  job.out = out.data();
-  kernel.run(job);
+  run(source.data(), weights.data(), epilogue, out.data());
   for (std::size_t i = 0; i < out.size(); ++i) {
     const std::size_t m = i / planes.positions();
     double sum = 0;
@@ -184,12 +176,28 @@ void check_f32(const GatherKernel& kernel, const Planes& planes, Random& random)
   }
 }
 
+void check_gather_f32(const GatherKernel& kernel, const Planes& planes, Random& random) {
+  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
+  if (!plan) return;
+  check_f32(planes, plan->overrun(), random,
+            [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
+              DepthwiseGatherJob job = job_of(planes, *plan);
+              job.source = source;
+              job.groups = planes.geometry.kernel_rows;
+              job.group_vectors = planes.geometry.kernel_columns;
+              job.weights = weights;
+              job.epilogue = &epilogue;
+              job.out = out;
+              kernel.run(job);
+            });
+}
+
 void check_both(Isa isa, Planes planes, Random& random) {
   const DepthwiseKernels& kernels = kernel_table(isa).depthwise;
   for (Edge edge : {Edge::low, Edge::high}) {
     planes.edge = edge;
     if (kernels.gather_s8.run != nullptr) check_s8(kernels.gather_s8, planes, random);
-    if (kernels.gather_f32.run != nullptr) check_f32(kernels.gather_f32, planes, random);
+    if (kernels.gather_f32.run != nullptr) check_gather_f32(kernels.gather_f32, planes, random);
   }
 }
 
@@ -238,6 +246,25 @@ ISA_TEST(depthwise_gather_random_geometries) {
     g.height = size(1, padded_height + 2);
     g.width = size(1, padded_width + 2);
     check_both(isa, {g, size(1, 2), size(1, 2), Edge::low}, random);
+  }
+}
+
+/// Planes that end at guard pages, on both sides of every number of vectors.
+ISA_TEST(depthwise_strips_of_every_size) {
+  Random random(4);
+  const auto strips = kernel_table(isa).depthwise.strips_f32;
+  if (strips == nullptr) return;
+  for (std::size_t columns = 1; columns <= 50; ++columns) {
+    for (std::size_t rows = 1; rows <= (harness::quick() ? 4 : 20); ++rows) {
+      for (Edge edge : {Edge::low, Edge::high}) {
+        const Planes planes{
+            {rows, columns, rows, columns, 3, 3, 1, 1, 1, 1, 1, 1}, 1 + up_to(random, 2), 1, edge};
+        check_f32(planes, 0, random,
+                  [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
+                    strips({source, planes.count, rows, columns, weights, &epilogue, out});
+                  });
+      }
+    }
   }
 }
 

@@ -1,7 +1,9 @@
 #include <immintrin.h>
 
 #include "depthwise_kernels.h"
+#include "f32_avx2.h"
 #include "kernels/depthwise_spans.h"
+#include "kernels/depthwise_strips_f32.h"
 #include "kernels/unroll.h"
 
 namespace gristmill {
@@ -60,8 +62,22 @@ void depthwise_f32(const DepthwiseJob& job) {
   });
 }
 
+struct StripLanes {
+  __m256i mask;
+  [[gnu::always_inline]] StripLanes(std::size_t first, std::size_t count) {
+    const __m256i lane = _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
+                                          _mm256_set1_epi32(static_cast<int>(first)));
+    mask = _mm256_andnot_si256(_mm256_srai_epi32(lane, 31),
+                               _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane));
+  }
+  [[gnu::always_inline]] __m256 load(const float* from) const { return _mm256_maskload_ps(from, mask); }
+};
+
 }  // namespace
 
-void install_depthwise_f32_avx2(DepthwiseKernels& slots) { slots.f32 = depthwise_f32; }
+void install_depthwise_f32_avx2(DepthwiseKernels& slots) {
+  slots.f32 = depthwise_f32;
+  slots.strips_f32 = strips_f32<F32x8, StripLanes>;
+}
 
 }  // namespace gristmill

@@ -3,7 +3,9 @@
 #include <cstddef>
 
 #include "depthwise_kernels.h"
+#include "f32_avx512vnni.h"
 #include "kernels/depthwise_spans.h"
+#include "kernels/depthwise_strips_f32.h"
 #include "kernels/unroll.h"
 
 namespace gristmill {
@@ -70,8 +72,18 @@ void depthwise_f32(const DepthwiseJob& job) {
   });
 }
 
+struct StripLanes {
+  __mmask16 mask;
+  [[gnu::always_inline]] StripLanes(std::size_t first, std::size_t count)
+      : mask(static_cast<__mmask16>(F32x16::first(count) << first)) {}
+  [[gnu::always_inline]] __m512 load(const float* from) const { return _mm512_maskz_loadu_ps(mask, from); }
+};
+
 }  // namespace
 
-void install_depthwise_f32_avx512vnni(DepthwiseKernels& slots) { slots.f32 = depthwise_f32; }
+void install_depthwise_f32_avx512vnni(DepthwiseKernels& slots) {
+  slots.f32 = depthwise_f32;
+  slots.strips_f32 = strips_f32<F32x16, StripLanes>;
+}
 
 }  // namespace gristmill

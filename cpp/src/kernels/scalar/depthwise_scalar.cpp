@@ -49,6 +49,7 @@ void install_depthwise_scalar(DepthwiseKernels& slots) {
   slots.f32 = depthwise_f32;
   slots.gather_s8 = {};
   slots.gather_f32 = {};
+  slots.strips_f32 = nullptr;
 }
 
 }  // namespace gristmill
