@@ -36,7 +36,9 @@ def add_pruning_options(parser: argparse.ArgumentParser, pattern: str, patterns:
         default=[],
         help="the sparsity of layers by name or regular expression, instead of --sparsity; may be repeated",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="equal seeds give equal results (default: 0)")
+    timed = " and kernel times, kept on disk," if pattern == "auto" else ""
+    seed_help = f"equal seeds{timed} give equal results (default: 0)"
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=seed_help)
 
 
 def add_calibration_options(parser: argparse.ArgumentParser, samples: int, *, required: bool) -> None:
