@@ -249,7 +249,7 @@ PackedSparse pack(SparseKind kind, const CsrMatrix<T>& weights, const SparseForm
   packed.columns = weights.columns();
   const bool singles = kind == SparseKind::singles;
   // The more sums wait in memory between K blocks, the more entries must pay for it.
-  const std::size_t least = singles ? 8 : format.sum_bytes / 8;
+  const std::size_t least = std::max<std::size_t>(8, format.sum_bytes / 16);
   packed.k_block =
       k_block_of(format, weights.columns(), weights.rows(), weights.entry_count() / (singles ? 1 : 4), least);
   packed.k_blocks = std::max<std::size_t>(1, ceil_div(weights.columns(), packed.k_block));
