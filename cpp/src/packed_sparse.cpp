@@ -165,41 +165,43 @@ void fill_up(std::vector<SparseSingle>& row, std::size_t count) {
 }
 
 /// Appends the entries of two rows in fours, two of each, or four of the first one if the second has none.
+/// The rows are filled up.
 template <class Entry>
-void append_fours(std::span<const Entry> first, std::span<const Entry> second,
-                  std::vector<SparseFours>& fours) {
-  std::vector<Entry> a(first.begin(), first.end()), b(second.begin(), second.end());
+void append_fours(std::vector<Entry>& a, std::vector<Entry>& b, std::vector<SparseFours>& fours) {
   const std::size_t of_a = b.empty() ? 4 : 2;
   fill_up(a, round_up(std::max(a.size(), b.size()), of_a));
   if (!b.empty()) fill_up(b, a.size());
   for (std::size_t i = 0; i < a.size(); i += of_a) {
-    SparseFours four{};
+    SparseFours& four = fours.emplace_back();
     for (std::size_t j = 0; j < 4; ++j) set(four, j, b.empty() ? a[i + j] : (j % 2 == 0 ? a : b)[i + j / 2]);
-    fours.push_back(four);
   }
 }
 
 /// Appends the entries of two rows by turns, zeros filling up.
 template <class Entry>
 void append_by_turns(std::span<const Entry> a, std::span<const Entry> b, std::vector<Entry>& entries) {
-  for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
-    entries.push_back(i < a.size() ? a[i] : Entry{});
-    entries.push_back(i < b.size() ? b[i] : Entry{});
-  }
+  const std::size_t start = entries.size();
+  entries.resize(start + 2 * std::max(a.size(), b.size()));
+  for (std::size_t i = 0; i < a.size(); ++i) entries[start + 2 * i] = a[i];
+  for (std::size_t i = 0; i < b.size(); ++i) entries[start + 2 * i + 1] = b[i];
 }
 
 /// Appends row after row; `row(i)` has the entries of the one that is executed as number i.
 template <class Entry, class Packed, class Row>
 void append_rows(const SparseFormat& format, std::size_t rows, const Row& row, std::vector<Packed>& entries,
                  std::vector<std::uint32_t>& starts) {
+  [[maybe_unused]] std::vector<Entry> a, b;
   const auto push = [&](std::size_t start) { starts.push_back(static_cast<std::uint32_t>(start)); };
   for (std::size_t i = 0; i < rows; ++i) {
     const std::size_t start = entries.size();
     const bool paired = i + 1 < rows && (format.row_pairs || format.fours);
     push(start);
     if constexpr (std::is_same_v<Packed, SparseFours>) {
-      append_fours<Entry>(row(i), paired ? row(i + 1) : std::span<const Entry>{}, entries);
-      if (paired) push(row(i + 1).empty() ? entries.size() : start);
+      a.assign(row(i).begin(), row(i).end());
+      b.clear();
+      if (paired) b.assign(row(i + 1).begin(), row(i + 1).end());
+      append_fours(a, b, entries);
+      if (paired) push(b.empty() ? entries.size() : start);
     } else if (paired) {
       append_by_turns<Entry>(row(i), row(i + 1), entries);
       push((start + entries.size()) / 2);

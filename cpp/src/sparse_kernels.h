@@ -25,6 +25,12 @@
 /// multiply-adds, and both ports are busy for six cycles rather than one for eight. A block finds its operand
 /// interleaved already, by the packer.
 ///
+/// Levels with registers for it multiply two rows in turns: no multiply-add then waits for the one before,
+/// and the epilogue of two rows is under way while the next two are added up. Their entries alternate in
+/// memory, zeros filling up the shorter row, which is one stream to read and to fetch ahead. Blocks and
+/// singles come by fours there, u16 + 4 bytes each, for loads are what limits them: four offsets are one
+/// load, and so are four weights.
+///
 /// K may be cut into blocks so that the panel rows of one block stay in the first-level cache while all rows
 /// of the weights pass over them; between blocks the accumulators wait in memory. Rows are executed in order
 /// of falling length (row_order), because a loop whose trip count changes with every row is mispredicted with
