@@ -154,7 +154,10 @@ void convolve_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size
 bool takes_strips(const ConvCall& conv, std::size_t multiplier) {
   if (conv.kernels.depthwise.strips_f32 == nullptr || !conv.weights.is_f32() || multiplier != 1) return false;
   const DepthwiseGeometry g = geometry_of(conv);
-  return g == DepthwiseGeometry{g.height, g.width, g.height, g.width, 3, 3, 1, 1, 1, 1, 1, 1};
+  const std::size_t stride = g.stride_h, rows = ceil_div(g.height, stride),
+                    columns = ceil_div(g.width, stride);
+  return stride <= 2 &&
+         g == DepthwiseGeometry{g.height, g.width, rows, columns, 3, 3, stride, stride, 1, 1, 1, 1};
 }
 
 /// Convolves the planes from `plane` to `end` in strips.
@@ -162,15 +165,16 @@ void convolve_strips(const DepthwiseCall& call, std::size_t plane, std::size_t e
   const ConvCall& conv = call.conv;
   const std::size_t channels = conv.input.channels;
   for (std::size_t count = 0; plane < end; plane += count) {
-    const std::size_t m = plane % channels, offset = plane * conv.in_plane();
+    const std::size_t m = plane % channels, positions = conv.layout.positions(), offset = plane * positions;
     count = std::min(end - plane, channels - m);
     const EpilogueF32 epilogue = conv.stage.kernel_f32(m);
-    conv.kernels.depthwise.strips_f32({static_cast<const float*>(conv.input.data) + offset, count,
-                                       conv.input.height, conv.input.width,
+    const auto stride = static_cast<std::size_t>(conv.weights.attributes().stride_h);
+    conv.kernels.depthwise.strips_f32({static_cast<const float*>(conv.input.data) + plane * conv.in_plane(),
+                                       count, conv.input.height, conv.input.width, stride,
                                        static_cast<const float*>(call.weights.staged(m)), &epilogue,
                                        static_cast<float*>(conv.out) + offset});
     if (conv.stage.has_passes())
-      conv.stage.finish({conv.out, conv.residual, offset, 1, count * conv.in_plane(), 0}, conv.kernels);
+      conv.stage.finish({conv.out, conv.residual, offset, 1, count * positions, 0}, conv.kernels);
   }
 }
 

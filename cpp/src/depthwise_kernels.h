@@ -19,7 +19,7 @@
 ///     indices   0 2 4 8 9 10 15 15   ->   a0 a2 a4 b0 b1 b2 pad pad
 ///
 /// Strips are for f32 under the commonest kernel: a vector of columns that walks down the plane and reads
-/// each row once for the three rows of the output next to it.
+/// each row once for the rows of the output next to it.
 ///
 /// Staging is for the levels and the shapes that cannot: a copy of the plane, padded and split by column
 /// stride (see gristmill/conv.h), so that neighbouring output pixels of a row are neighbours in memory for
@@ -109,13 +109,14 @@ struct GatherKernel {
   void (*run)(const DepthwiseGatherJob& job);
 };
 
-/// Some f32 planes under a kernel of 3 x 3 with a stride of one and a padding of one.
+/// Some f32 planes under a kernel of 3 x 3 with a padding of one.
 struct DepthwiseStripsJob {
   const float* source;  ///< [planes][rows][columns]
   std::size_t planes, rows, columns;
+  std::size_t stride;           ///< 1 or 2, of rows and of columns
   const float* weights;         ///< [planes][9]
   const EpilogueF32* epilogue;  ///< at the first plane's channel
-  float* out;                   ///< as the source
+  float* out;                   ///< [planes][ceil(rows / stride)][ceil(columns / stride)]
 };
 
 struct DepthwiseKernels {

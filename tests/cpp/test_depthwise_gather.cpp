@@ -254,14 +254,18 @@ ISA_TEST(depthwise_strips_of_every_size) {
   Random random(4);
   const auto strips = kernel_table(isa).depthwise.strips_f32;
   if (strips == nullptr) return;
-  for (std::size_t columns = 1; columns <= 50; ++columns) {
+  for (std::size_t columns = 1; columns <= 70; ++columns) {
     for (std::size_t rows = 1; rows <= (harness::quick() ? 4 : 20); ++rows) {
-      for (Edge edge : {Edge::low, Edge::high}) {
-        const Planes planes{
-            {rows, columns, rows, columns, 3, 3, 1, 1, 1, 1, 1, 1}, 1 + up_to(random, 2), 1, edge};
+      for (std::size_t stride : {1, 2}) {
+        const std::size_t out_rows = (rows + stride - 1) / stride,
+                          out_columns = (columns + stride - 1) / stride;
+        const Planes planes{{rows, columns, out_rows, out_columns, 3, 3, stride, stride, 1, 1, 1, 1},
+                            1 + up_to(random, 2),
+                            1,
+                            up_to(random, 1) == 0 ? Edge::low : Edge::high};
         check_f32(planes, 0, random,
                   [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
-                    strips({source, planes.count, rows, columns, weights, &epilogue, out});
+                    strips({source, planes.count, rows, columns, stride, weights, &epilogue, out});
                   });
       }
     }

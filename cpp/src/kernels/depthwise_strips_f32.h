@@ -5,87 +5,156 @@
 #include "depthwise_kernels.h"
 #include "kernels/unroll.h"
 
-/// The f32 kernel of a level for strips, for its vectors `V` and the `Lanes` of one:
+/// The f32 kernel of a level for strips, for its vectors `V`, the `Lanes` of one and its `Pair`s:
 ///
 ///     const Lanes lanes(first, count)    lanes first .. first + count
 ///     lanes.load(from)                   loads those, and zeros
+///     const Pair pair(a, b)              two vectors, of which every second element is in even() and in
+///     odd() Pair::shifted(x, before)           element 0 of `before`, then all of x but the last
 ///
-/// A strip is a vector of columns. The kernel walks down its rows and reads each once: what a row adds to
-/// the three rows of the output that it is next to waits in registers until they are complete.
+/// A strip is a vector of columns of the output. The kernel walks down the rows of the input and reads each
+/// once: what a row adds to the rows of the output that it is next to waits in registers until they are
+/// complete.
 ///
 /// Everything here is compiled by each level for itself.
 namespace gristmill {
 namespace {
 
+/// What the taps of a kernel row read.
+template <class V>
+struct TapVectors {
+  typename V::Vector left, centre, right;
+};
+
+/// Those of a strip of columns `first` to `first + count` of the output.
 template <class V, class Lanes>
+class PlainTaps {
+ public:
+  [[gnu::always_inline]] PlainTaps(std::size_t columns, std::size_t first, std::size_t count)
+      : left_(first == 0 ? 1 : 0, first == 0 ? count - 1 : count),
+        centre_(0, count),
+        right_(0, first + count == columns ? count - 1 : count) {}
+  [[gnu::always_inline]] TapVectors<V> load(const float* from) const {
+    return {left_.load(from - 1), centre_.load(from), right_.load(from + 1)};
+  }
+
+ private:
+  Lanes left_, centre_, right_;
+};
+
+/// The same for a stride of two.
+template <class V, class Lanes, class Pair>
+class StridedTaps {
+ public:
+  [[gnu::always_inline]] StridedTaps(std::size_t columns, std::size_t first, std::size_t)
+      : before_(0, first == 0 ? 0 : 1),
+        low_(0, part(columns - 2 * first)),
+        high_(0, part(columns - 2 * first < V::kWidth ? 0 : columns - 2 * first - V::kWidth)) {}
+  [[gnu::always_inline]] TapVectors<V> load(const float* from) const {
+    const Pair pair(low_.load(from), high_.load(from + V::kWidth));
+    const auto odd = pair.odd();
+    return {Pair::shifted(odd, before_.load(from - 1)), pair.even(), odd};
+  }
+
+ private:
+  static std::size_t part(std::size_t count) { return count < V::kWidth ? count : V::kWidth; }
+
+  Lanes before_, low_, high_;
+};
+
+template <int kStride>
+constexpr std::size_t strided(std::size_t extent) {
+  return (extent + kStride - 1) / kStride;
+}
+
+/// One plane of the output.
+template <class V, class Taps, int kStride>
 class StripPlane {
  public:
   using Vector = typename V::Vector;
 
   [[gnu::always_inline]] StripPlane(const DepthwiseStripsJob& job, std::size_t m)
-      : job_(job),
+      : rows_(job.rows),
+        columns_(job.columns),
+        out_columns_(strided<kStride>(job.columns)),
+        size_(strided<kStride>(job.rows) * out_columns_),
         bias_(V::broadcast(job.epilogue->bias + m)),
         low_(V::broadcast(&job.epilogue->low)),
-        high_(V::broadcast(&job.epilogue->high)),
-        size_(job.rows * job.columns) {
+        high_(V::broadcast(&job.epilogue->high)) {
     unroll<9>([&](auto i) GRISTMILL_INLINE { weights_[i] = V::broadcast(job.weights + 9 * m + i); });
   }
 
-  /// Columns `first` to `first + count` of the output. Where a vector is wider than the plane, the next row
-  /// overwrites what is beyond this one.
-  [[gnu::always_inline]] void convolve(const float* plane, float* out, std::size_t first,
-                                       std::size_t count) const {
-    const std::size_t columns = job_.columns, skipped = first == 0 ? 1 : 0;
-    const Lanes left(skipped, count - skipped), centre(0, count),
-        right(0, first + count == columns ? count - 1 : count);
-    const float* from = plane + first;
+  [[gnu::always_inline]] void convolve(const float* plane, float* out) const {
+    if (out_columns_ <= V::kWidth) return convolve_strip(plane, out, 0, out_columns_);
+    const std::size_t last = out_columns_ - V::kWidth;
+    for (std::size_t first = 0; first < last; first += V::kWidth)
+      convolve_strip(plane, out, first, V::kWidth);
+    convolve_strip(plane, out, last, V::kWidth);
+  }
+
+ private:
+  /// Where a vector is wider than the plane, the next row overwrites what is beyond this one.
+  [[gnu::always_inline]] void convolve_strip(const float* plane, float* out, std::size_t first,
+                                             std::size_t count) const {
+    const Taps taps(columns_, first, count);
+    const float* from = plane + kStride * first;
     std::size_t at = first;
     const auto store = [&](Vector sum) GRISTMILL_INLINE {
       const Vector result = V::clamp(V::add(sum, bias_), low_, high_);
       at + V::kWidth <= size_ ? V::store(out + at, result) : V::store_first(out + at, result, count);
-      at += columns;
+      at += out_columns_;
+    };
+    const auto next_row = [&]() GRISTMILL_INLINE {
+      const TapVectors<V> x = taps.load(from);
+      from += columns_;
+      return x;
     };
     Vector above = V::zero(), here = V::zero();
-    const auto add_row = [&]() GRISTMILL_INLINE {
-      const Vector x[3] = {left.load(from - 1), centre.load(from), right.load(from + 1)};
-      const Vector complete = add(x, 2, above);
-      above = add(x, 1, here);
-      here = add(x, 0, V::zero());
-      from += columns;
-      return complete;
-    };
-    add_row();
-    for (std::size_t row = job_.rows - 1; row > 0; --row) store(add_row());
-    store(above);
+    if constexpr (kStride == 1) {
+      const auto add_row = [&]() GRISTMILL_INLINE {
+        const TapVectors<V> x = next_row();
+        const Vector complete = add(x, 2, above);
+        above = add(x, 1, here);
+        here = add(x, 0, V::zero());
+        return complete;
+      };
+      add_row();
+      for (std::size_t row = rows_ - 1; row > 0; --row) store(add_row());
+      store(above);
+    } else {
+      for (std::size_t row = rows_ / 2; row > 0; --row) {
+        here = add(next_row(), 1, above);
+        const TapVectors<V> x = next_row();
+        above = add(x, 0, V::zero());
+        store(add(x, 2, here));
+      }
+      if (rows_ % 2 != 0) store(add(next_row(), 1, above));
+    }
   }
 
- private:
-  [[gnu::always_inline]] Vector add(const Vector (&x)[3], int row, Vector sum) const {
-    unroll<3>([&](auto tap) GRISTMILL_INLINE { sum = V::fma(x[tap], weights_[3 * row + tap], sum); });
-    return sum;
+  [[gnu::always_inline]] Vector add(const TapVectors<V>& x, int row, Vector sum) const {
+    const Vector* weights = weights_ + 3 * row;
+    return V::fma(x.right, weights[2], V::fma(x.centre, weights[1], V::fma(x.left, weights[0], sum)));
   }
 
-  const DepthwiseStripsJob& job_;
+  const std::size_t rows_, columns_, out_columns_, size_;  // size_ is of the output
   Vector weights_[9], bias_, low_, high_;
-  std::size_t size_;
 };
 
-template <class V, class Lanes>
-void strips_f32(const DepthwiseStripsJob& job) {
-  const std::size_t plane = job.rows * job.columns;
+template <class V, class Taps, int kStride>
+void convolve_planes(const DepthwiseStripsJob& job) {
+  const std::size_t in_plane = job.rows * job.columns;
+  const std::size_t out_plane = strided<kStride>(job.rows) * strided<kStride>(job.columns);
   const float* source = job.source;
   float* out = job.out;
-  for (std::size_t m = 0; m < job.planes; ++m, source += plane, out += plane) {
-    const StripPlane<V, Lanes> strips(job, m);
-    if (job.columns <= V::kWidth) {
-      strips.convolve(source, out, 0, job.columns);
-      continue;
-    }
-    const std::size_t last = job.columns - V::kWidth;
-    for (std::size_t first = 0; first < last; first += V::kWidth)
-      strips.convolve(source, out, first, V::kWidth);
-    strips.convolve(source, out, last, V::kWidth);
-  }
+  for (std::size_t m = 0; m < job.planes; ++m, source += in_plane, out += out_plane)
+    StripPlane<V, Taps, kStride>(job, m).convolve(source, out);
+}
+
+template <class V, class Lanes, class Pair>
+void strips_f32(const DepthwiseStripsJob& job) {
+  if (job.stride == 1) return convolve_planes<V, PlainTaps<V, Lanes>, 1>(job);
+  convolve_planes<V, StridedTaps<V, Lanes, Pair>, 2>(job);
 }
 
 }  // namespace

@@ -73,11 +73,28 @@ struct StripLanes {
   [[gnu::always_inline]] __m256 load(const float* from) const { return _mm256_maskload_ps(from, mask); }
 };
 
+struct StripPair {
+  __m256 a, b;
+  [[gnu::always_inline]] StripPair(__m256 first, __m256 second) : a(first), b(second) {}
+  [[gnu::always_inline]] __m256 even() const { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+  [[gnu::always_inline]] __m256 odd() const { return in_order(_mm256_shuffle_ps(a, b, 0xDD)); }
+  [[gnu::always_inline]] static __m256 shifted(__m256 x, __m256 before) {
+    const __m256 moved = _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6));
+    return _mm256_blend_ps(moved, before, 1);
+  }
+
+ private:
+  /// Shuffling works within halves, and leaves those of a and b in turns.
+  [[gnu::always_inline]] static __m256 in_order(__m256 x) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xD8));
+  }
+};
+
 }  // namespace
 
 void install_depthwise_f32_avx2(DepthwiseKernels& slots) {
   slots.f32 = depthwise_f32;
-  slots.strips_f32 = strips_f32<F32x8, StripLanes>;
+  slots.strips_f32 = strips_f32<F32x8, StripLanes, StripPair>;
 }
 
 }  // namespace gristmill

@@ -79,11 +79,28 @@ struct StripLanes {
   [[gnu::always_inline]] __m512 load(const float* from) const { return _mm512_maskz_loadu_ps(mask, from); }
 };
 
+struct StripPair {
+  __m512 a, b;
+  [[gnu::always_inline]] StripPair(__m512 first, __m512 second) : a(first), b(second) {}
+  [[gnu::always_inline]] __m512 even() const {
+    return _mm512_permutex2var_ps(
+        a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b);
+  }
+  [[gnu::always_inline]] __m512 odd() const {
+    return _mm512_permutex2var_ps(
+        a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b);
+  }
+  [[gnu::always_inline]] static __m512 shifted(__m512 x, __m512 before) {
+    return _mm512_permutex2var_ps(
+        before, _mm512_setr_epi32(0, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30), x);
+  }
+};
+
 }  // namespace
 
 void install_depthwise_f32_avx512vnni(DepthwiseKernels& slots) {
   slots.f32 = depthwise_f32;
-  slots.strips_f32 = strips_f32<F32x16, StripLanes>;
+  slots.strips_f32 = strips_f32<F32x16, StripLanes, StripPair>;
 }
 
 }  // namespace gristmill
