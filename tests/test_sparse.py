@@ -97,6 +97,28 @@ def test_layers_of_real_networks_equal_dense_ones(
         np.testing.assert_array_equal(y, results[0])
 
 
+@pytest.mark.parametrize(("outputs", "channels", "kernel", "stride", "groups"), [(33, 300, 3, 1, 1), (8, 12, 1, 2, 4)])
+@pytest.mark.parametrize("activation", [kernels.Activation("relu"), kernels.Activation("hardswish")], ids=repr)
+def test_float_layers_add_residuals_as_a_separate_step(
+    isa: str, outputs: int, channels: int, kernel: int, stride: int, groups: int, activation: kernels.Activation
+) -> None:
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((2, channels, 9, 11)).astype(np.float32)
+    weights = pruned(rng, rng.standard_normal((outputs, channels // groups, kernel, kernel)).astype(np.float32), 0.1)
+    packed = kernels.PackedConv(weights, stride=stride, padding=kernel // 2, groups=groups, format="singles")
+    plain = kernels.Epilogue(output="float32", activation=activation)
+    added = kernels.Epilogue(
+        output="float32",
+        activation=activation,
+        residual=kernels.Residual("float32", activation=kernels.Activation("clip", low=-1, high=2)),
+    )
+    for threads in (1, 3):
+        first = kernels.conv2d(x, packed, epilogue=plain, threads=threads)
+        residual = rng.standard_normal(first.shape).astype(np.float32)
+        y = kernels.conv2d(x, packed, epilogue=added, residual=residual, threads=threads)
+        np.testing.assert_array_equal(y, np.clip(first + residual, -1, 2))
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(0, 150),

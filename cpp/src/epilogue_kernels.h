@@ -24,8 +24,8 @@
 /// high), which keeps NaN. The scalar level rounds each product; the others fuse it with the addition.
 ///
 /// Activations by table, and the residual addition, are defined on stored values (as if a separate operator
-/// followed, bit for bit) and run on the tile while it is in cache; dense f32 kernels add residuals
-/// themselves.
+/// followed, bit for bit) and run on the tile while it is in cache; dense and sparse f32 kernels add
+/// residuals themselves.
 namespace gristmill {
 
 enum class OutputType : std::uint8_t { u8, s8, s32, f32 };
@@ -50,8 +50,8 @@ struct EpilogueS8 {
 struct EpilogueF32 {
   const float* bias;  ///< [channels], never null
   float low, high;    ///< -inf and inf where there is no clamp
-  /// Null, or for dense kernels only: laid out as the output from the call's first element on, and stored is
-  /// min(max(v + residual, sum_low), sum_high).
+  /// Null, or for dense and sparse kernels alone: laid out as the output from the call's first element on,
+  /// and stored is min(max(v + residual, sum_low), sum_high).
   const float* residual = nullptr;
   float sum_low = 0, sum_high = 0;
 };

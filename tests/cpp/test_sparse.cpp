@@ -182,10 +182,25 @@ ISA_TEST(sparse_singles_hold_the_error_bound) {
       fill_panel(format, SparseKind::singles, x, columns, panel);
       GuardedBuffer<float> out((rows - 1) * stride + lanes, Edge::high);
       const AlignedScratch scratch(rows * format.sum_bytes);
-      const EpilogueF32 epilogue{bias.data(), -1e30f, 1e30f};
-      format.multiply({packed.entries.data(), packed.entry_start.data(), packed.row_order.data(), rows,
-                       packed.k_blocks, packed.k_block, 0, packed.k_blocks, 0, rows, panel.data(), lanes,
-                       scratch.data(), &epilogue, out.data(), stride});
+      EpilogueF32 epilogue{bias.data(), -1e30f, 1e30f};
+      const SparseJob job{packed.entries.data(),
+                          packed.entry_start.data(),
+                          packed.row_order.data(),
+                          rows,
+                          packed.k_blocks,
+                          packed.k_block,
+                          0,
+                          packed.k_blocks,
+                          0,
+                          rows,
+                          panel.data(),
+                          lanes,
+                          scratch.data(),
+                          &epilogue,
+                          out.data(),
+                          stride};
+      format.multiply(job);
+      std::vector<float> plain(out.data(), out.data() + out.size());
       for (std::size_t m = 0; m < rows; ++m)
         for (std::size_t l = 0; l < lanes; ++l) {
           double sum = bias[m], magnitude = bias[m];
@@ -194,9 +209,18 @@ ISA_TEST(sparse_singles_hold_the_error_bound) {
             sum += product;
             magnitude += product < 0 ? -product : product;
           }
-          const double error = out[m * stride + l] - sum, unit = 0x1p-24 * static_cast<double>(columns + 2);
+          const double error = plain[m * stride + l] - sum, unit = 0x1p-24 * static_cast<double>(columns + 2);
           CHECK((error < 0 ? -error : error) <= unit / (1 - unit) * magnitude);
         }
+      GuardedBuffer<float> residual(out.size(), Edge::high);
+      for (std::size_t i = 0; i < residual.size(); ++i)
+        residual[i] = static_cast<float>(2 * random.unit() - 1);
+      epilogue.residual = residual.data();
+      epilogue.sum_low = -0.5f, epilogue.sum_high = 0.75f;
+      format.multiply(job);
+      for (std::size_t m = 0; m < rows; ++m)
+        for (std::size_t i = m * stride; i < m * stride + lanes; ++i)
+          CHECK_EQ(out[i], std::clamp(plain[i] + residual[i], -0.5f, 0.75f));
     }
   }
 }

@@ -258,23 +258,35 @@ struct Singles {
     [[gnu::always_inline]] void expect(std::size_t channel) const {
       const float* out = static_cast<const float*>(job_.out) + channel * job_.out_stride;
       unroll<kLaneBlock / 16>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(out + 16 * line, 1); });
+      if (epilogue_.residual == nullptr) return;
+      const float* residual = epilogue_.residual + channel * job_.out_stride;
+      unroll<kLaneBlock / 16>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(residual + 16 * line); });
     }
 
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       const Vector bias = Simd::broadcast(epilogue_.bias + channel);
       const Vector low = Simd::broadcast(&epilogue_.low), high = Simd::broadcast(&epilogue_.high);
       float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
+      const float* residual = epilogue_.residual;
+      if (residual != nullptr) residual += channel * job_.out_stride;
       std::size_t left = job_.lanes;
       unroll<vectors>([&](auto i) GRISTMILL_INLINE {
         const Vector sum = Simd::add(of.sum[i], bias);
         const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
-        const Vector value = Simd::clamp(sum, low, high);
+        Vector value = Simd::clamp(sum, low, high);
+        if (residual != nullptr) value = with_residual(value, residual + i * Simd::kWidth, here);
         here == Simd::kWidth ? Simd::store(out, value) : Simd::store_first(out, value, here);
         out += here, left -= here;
       });
     }
 
    private:
+    [[gnu::always_inline]] Vector with_residual(Vector value, const float* residual, std::size_t here) const {
+      const Vector other = here == Simd::kWidth ? Simd::load(residual) : Simd::load_first(residual, here);
+      return Simd::clamp(Simd::add(value, other), Simd::broadcast(&epilogue_.sum_low),
+                         Simd::broadcast(&epilogue_.sum_high));
+    }
+
     const SparseJob& job_;
     const EpilogueF32 epilogue_;
   };

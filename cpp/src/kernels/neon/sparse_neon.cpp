@@ -104,26 +104,36 @@ struct Singles {
   class Finish {
    public:
     explicit Finish(const SparseJob& job)
-        : job_(job),
-          bias_(static_cast<const EpilogueF32*>(job.epilogue)->bias),
-          low_(vdupq_n_f32(static_cast<const EpilogueF32*>(job.epilogue)->low)),
-          high_(vdupq_n_f32(static_cast<const EpilogueF32*>(job.epilogue)->high)) {}
+        : job_(job), epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)) {}
 
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      const float32x4_t bias = vdupq_n_f32(bias_[channel]);
-      uint8x16_t result[8];
+      const float32x4_t bias = vdupq_n_f32(epilogue_.bias[channel]);
+      float32x4_t value[8];
       unroll<8>([&](auto v) GRISTMILL_INLINE {
-        const float32x4_t value = vminq_f32(vmaxq_f32(vaddq_f32(of.sum[v], bias), low_), high_);
-        result[v] = vreinterpretq_u8_f32(value);
+        value[v] = clamped(vaddq_f32(of.sum[v], bias), epilogue_.low, epilogue_.high);
       });
+      if (epilogue_.residual != nullptr) add_residual(value, channel);
+      uint8x16_t result[8];
+      unroll<8>([&](auto v) GRISTMILL_INLINE { result[v] = vreinterpretq_u8_f32(value[v]); });
       auto* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
       store_exactly<128>(result, reinterpret_cast<std::uint8_t*>(out), 4 * job_.lanes);
     }
 
    private:
+    [[gnu::always_inline]] static float32x4_t clamped(float32x4_t value, float low, float high) {
+      return vminq_f32(vmaxq_f32(value, vdupq_n_f32(low)), vdupq_n_f32(high));
+    }
+    void add_residual(float32x4_t (&value)[8], std::size_t channel) const {
+      float residual[kLaneBlock] = {};
+      __builtin_memcpy(residual, epilogue_.residual + channel * job_.out_stride, 4 * job_.lanes);
+      unroll<8>([&](auto v) GRISTMILL_INLINE {
+        value[v] =
+            clamped(vaddq_f32(value[v], vld1q_f32(residual + 4 * v)), epilogue_.sum_low, epilogue_.sum_high);
+      });
+    }
+
     const SparseJob& job_;
-    const float* bias_;
-    float32x4_t low_, high_;
+    const EpilogueF32 epilogue_;
   };
 };
 

@@ -31,6 +31,10 @@ struct FinishF32 {
     const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
     auto* out = static_cast<float*>(job.out) + channel * job.out_stride;
     for (std::size_t l = 0; l < job.lanes; ++l) out[l] = finish_f32(epilogue, channel, sum.lane[l]);
+    if (epilogue.residual == nullptr) return;
+    const float* residual = epilogue.residual + channel * job.out_stride;
+    for (std::size_t l = 0; l < job.lanes; ++l)
+      out[l] = clamp_f32(out[l] + residual[l], epilogue.sum_low, epilogue.sum_high);
   }
 };
 
