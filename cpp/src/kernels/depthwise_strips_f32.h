@@ -9,8 +9,8 @@
 ///
 ///     const Lanes lanes(first, count)    lanes first .. first + count
 ///     lanes.load(from)                   loads those, and zeros
-///     const Pair pair(a, b)              two vectors, of which every second element is in even() and in
-///     odd() Pair::shifted(x, before)           element 0 of `before`, then all of x but the last
+///     const Pair pair(a, b)              two vectors, whose even and odd elements are even() and odd()
+///     Pair::shifted(x, before)           element 0 of `before`, then all of x but the last
 ///
 /// A strip is a vector of columns of the output. The kernel walks down the rows of the input and reads each
 /// once: what a row adds to the rows of the output that it is next to waits in registers until they are
