@@ -18,13 +18,11 @@ namespace {
 ///         void add(const Sum&)            where there are two
 ///     kRowPairs               optional: true for two rows at a time, of which one is stored while the other
 ///                             is added up
-///     kInterleaved            optional: true where the entries of two rows alternate
-///     (SparseFormat::row_pairs).
-///                             What waits longest, the epilogue of two rows, comes after the next two
+///     kInterleaved            optional: true where the entries of two rows alternate, as row_pairs of
+///                             SparseFormat has it; the epilogue of two rows comes after the next two
 ///     kFours                  optional: true for entries that are SparseFours
-///     add_pair<far>           optional: adds such entries [entry, end) to the sums of two rows; fetches
-///     those
-///                             that follow if they are far
+///     add_pair<far>           optional: adds such entries [entry, end) to the sums of two rows, and
+///                             fetches those that follow if they are far
 ///     add_run                 optional: adds entries [entry, end) of a row to its sets
 ///     Finish                  what is constant over the rows of a job: the epilogue
 ///         Finish(const SparseJob&)
