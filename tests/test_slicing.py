@@ -245,3 +245,13 @@ def test_errors_in_slices_name_their_node() -> None:
     types = {"x": TensorType(x0.dtype, x0.shape)}
     with pytest.raises(GristmillError, match="Gather"):
         compile_graph(simplify(graph), types, cache=ANY).plan.run([x0])
+
+
+@pytest.mark.usefixtures("eager")
+def test_empty_constants_are_no_weights() -> None:
+    net = Network()
+    y = net.add("Relu", net.input("n", 2, 3, dtype=np.float32))
+    y = net.add("Concat", y, net.constant(np.zeros((4, 0, 3))), axis=1)
+    graph = net.graph(net.add("Neg", net.add("Exp", y)))
+    _, (ours, whole) = both(graph, random_feeds(graph, n=4), ANY)
+    np.testing.assert_array_equal(ours[0], whole[0])

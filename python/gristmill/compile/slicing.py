@@ -193,8 +193,8 @@ def _blocks(
 def _traffic(node: Node, types: Mapping[str, Known], batch: int, weight_bytes: Callable[[Array], float]) -> _Traffic:
     known = [types[name] for name in (*node.inputs, *node.outputs) if name]
     images = sum(item.size * item.dtype.itemsize for item in known if not isinstance(item, np.ndarray))
-    weights = sum(weight_bytes(item) for item in known if isinstance(item, np.ndarray) and item.ndim > 1)
-    return _Traffic(images / batch, weights)
+    weights = types[node.inputs[1]] if node.op in _LAYERS else None
+    return _Traffic(images / batch, weight_bytes(weights) if isinstance(weights, np.ndarray) else 0)
 
 
 def _by_image(node: Node, types: Mapping[str, Known], batch: int) -> bool:
