@@ -12,7 +12,7 @@ no smaller than those of the one before:
 Stretches end where one value is all that the rest of the network needs. Their slices are those that move the fewest
 bytes between the second-level cache and what lies behind it: for each image the share of the weights, and that part of
 a layer's images that does not fit beside the others. Only operators that treat each image by itself are sliced, so that
-results are the same bits.
+int8 results are the same bits.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ _ALONG_AXIS = {
 #: Operators that keep the order of elements.
 _IN_ORDER = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
+#: A step that runs slices reads no more tensors.
+_MOST_INPUTS = 16
 #: What a byte of weights costs, in bytes of images: kernels fetch weights ahead.
 _AHEAD = 0.25
 #: What a further stretch must save for each image, in bytes.
@@ -146,7 +148,7 @@ def find_stretches(
     batch = batch_of(graph, types)
     sizes = cache.sizes(batch)
     best = {size: _Best() for size in sizes}
-    if batch > 1:
+    if batch > 1 and len(graph.inputs) <= _MOST_INPUTS:
         for end, value, traffic in _blocks(graph, types, batch, weight_bytes):
             costs = {size: sum(t.of_slice(size, cache.of_slices(batch, size)) for t in traffic) for size in sizes}
             best = {size: _extended(best, size, costs[size], end, value) for size in sizes}
