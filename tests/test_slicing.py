@@ -232,6 +232,8 @@ def test_a_session_slices_and_its_profile_shows_every_step(monkeypatch: pytest.M
     assert [step.weight_bytes for step in profile.steps] == [step.weight_bytes for step in plain.steps]
     assert all(step.milliseconds > 0 for step in profile.steps)
     assert "8 slices" in profile.steps[0].kernel
+    # The least is an image's values between two of the first layers.
+    assert 4 * 2 * 32 * 64 * 64 <= profile.arena_bytes < plain.arena_bytes
     assert "slices" not in profile.steps[-1].kernel
 
 
@@ -254,4 +256,15 @@ def test_empty_constants_are_no_weights() -> None:
     y = net.add("Concat", y, net.constant(np.zeros((4, 0, 3))), axis=1)
     graph = net.graph(net.add("Neg", net.add("Exp", y)))
     _, (ours, whole) = both(graph, random_feeds(graph, n=4), ANY)
+    np.testing.assert_array_equal(ours[0], whole[0])
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("count", [16, 17])
+def test_any_number_of_inputs_runs(count: int) -> None:
+    net = Network()
+    y = net.add("Sum", *(net.input("n", 4, name=f"x{i}") for i in range(count)))
+    graph = net.graph(net.add("Neg", net.add("Exp", y)))
+    sliced, (ours, whole) = both(graph, random_feeds(graph, n=3), ANY)
+    assert sliced == (count == 16)
     np.testing.assert_array_equal(ours[0], whole[0])

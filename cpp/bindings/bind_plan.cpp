@@ -154,6 +154,14 @@ py::list run_plan(PlanObject& object, py::handle inputs, py::handle outputs, py:
   return std::move(run.results);
 }
 
+/// Memory between the steps of a plan and of its parts.
+std::size_t scratch_bytes(const Plan& plan) {
+  std::size_t bytes = plan.arena_bytes();
+  for (std::size_t i = 0; i < plan.steps(); ++i)
+    if (const Plan* part = plan.step(i).part()) bytes += scratch_bytes(*part);
+  return bytes;
+}
+
 /// Calls visit(name, kernel) for each of a plan's measured steps; kernels tell how often a part runs them.
 template <class Visit>
 void for_each_measured(const Plan& plan, std::size_t times, const Visit& visit) {
@@ -334,7 +342,9 @@ Args:
           "Run once; returns (name, kernel, milliseconds) of each of `steps`.");
   cls.def_property_readonly("steps", &steps_of,
                             "(name, kernel) of each step, those of parts in place of what runs them.");
-  cls.def_property_readonly("arena_bytes", [](const PlanObject& p) { return p.plan.arena_bytes(); });
+  cls.def_property_readonly(
+      "arena_bytes", [](const PlanObject& p) { return scratch_bytes(p.plan); },
+      "Scratch memory of a run, that of parts once.");
   bind_layer_steps(cls);
   bind_copy_steps(cls);
   bind_elementwise_steps(cls);

@@ -30,9 +30,9 @@ class Slices final : public Step {
          const std::vector<Tensor>& outputs)
       : part_(std::move(part)) {
     if (!part_->frozen()) throw Error(ErrorKind::argument, "part", "takes more steps: freeze it first");
-    add_side("inputs", inputs, part_->inputs(),
+    add_side("inputs", inputs, part_->inputs(), inputs_,
              [this](const Tensor& tensor) { return read("input", tensor); });
-    add_side("outputs", outputs, part_->outputs(),
+    add_side("outputs", outputs, part_->outputs(), outputs_,
              [this](const Tensor& tensor) { return write("output", tensor); });
     if (count_ == 0) throw Error(ErrorKind::argument, "part", "has neither inputs nor outputs");
   }
@@ -51,12 +51,11 @@ class Slices final : public Step {
 
   template <class Name>
   void add_side(const char* name, const std::vector<Tensor>& tensors, const std::vector<TensorType>& types,
-                const Name& name_tensor) {
+                std::vector<Sliced>& side, const Name& name_tensor) {
     if (tensors.size() != types.size() || tensors.size() > kMostSliced)
       throw Error(ErrorKind::argument, name,
                   "expected " + std::to_string(types.size()) + " tensors, at most " +
                       std::to_string(kMostSliced) + ", got " + std::to_string(tensors.size()));
-    auto& side = &types == &part_->inputs() ? inputs_ : outputs_;
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const std::size_t count = slices_of(tensors[i], types[i], name);
       if (count_ != 0 && count != count_)
