@@ -47,8 +47,7 @@ class SparseWeightKernel final : public WeightKernel {
     const std::size_t positions = conv_.layout.positions(), channel = tile.group * packed.rows;
     const std::size_t start = (tile.image * conv_.weights.out_channels() + channel) * positions + tile.first;
     const bool f32 = weights_.is_f32();
-    const bool adds = conv_.stage.adds_in_kernel();
-    EpilogueF32 epilogue_f32 = f32 ? conv_.stage.kernel_f32(channel, residual_at(start)) : EpilogueF32{};
+    EpilogueF32 epilogue_f32{};
     const EpilogueS8 epilogue_s8 = f32 ? EpilogueS8{} : conv_.stage.kernel_s8(scratch.folded_bias, channel);
     SparseJob job = sparse_job(packed);
     const bool fresh = scratch.packed_tile == WorkerScratch::kNone;
@@ -62,7 +61,7 @@ class SparseWeightKernel final : public WeightKernel {
       job.lanes = std::min(format.lane_block, tile.lanes - lane);
       job.far = (fresh && lane == 0) || packed.entries.size() > panel_budget();
       job.out = static_cast<std::byte*>(conv_.out) + offset * element_size(conv_.stage.output());
-      if (adds) epilogue_f32.residual = residual_at(offset);
+      if (f32) epilogue_f32 = conv_.stage.kernel_f32(channel, residual_at(offset));
       for (std::size_t block = 0; block < packed.k_blocks; ++block) {
         const std::size_t first_k = block * packed.k_block;
         job.panel = tile.panel_rows(lane, first_k, std::min(packed.k_block, packed.columns - first_k));
@@ -71,7 +70,7 @@ class SparseWeightKernel final : public WeightKernel {
         format.multiply(job);
       }
     }
-    if (conv_.stage.has_passes() && !adds) finish(packed, job, start, tile.lanes);
+    if (conv_.stage.has_passes() && !conv_.stage.adds_in_kernel()) finish(packed, job, start, tile.lanes);
   }
 
  private:

@@ -20,7 +20,7 @@
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
 ///     Few                 the level of 128 bits, for four lanes or fewer
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
-///     add_quads           if kHasQuadLoop, loops over quads of one row, and of two that alternate
+///     add_quads           if kHasQuadLoop, a loop over the quads of two rows that alternate
 ///     store_first         if kStoresParts, stores that many bytes of a vector
 ///     Simd                the level's f32 vectors
 ///
@@ -128,10 +128,6 @@ struct Quads {
     }
   };
 
-  [[gnu::always_inline]] static void add_run(Sum (&sum)[1], const SparseQuad* quad, const SparseQuad* end,
-                                             const std::uint8_t* panel) requires(Level::kHasQuadLoop) {
-    Level::add_quads(sum[0].sum, quad, end, panel);
-  }
   template <bool far>
   [[gnu::always_inline]] static void add_pair(Sum& a, Sum& b, const SparseQuad* quad, const SparseQuad* end,
                                               const std::uint8_t* panel) requires(Level::kHasQuadLoop) {

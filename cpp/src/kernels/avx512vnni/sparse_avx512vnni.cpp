@@ -90,36 +90,9 @@ struct Avx512Few {
   "vpunpckhwd %%zmm21, %%zmm20, %%zmm17\n"    \
   "vpunpcklwd %%zmm23, %%zmm22, %%zmm18\n"    \
   "vpunpckhwd %%zmm23, %%zmm22, %%zmm19\n"
-#define GRISTMILL_INTERLEAVE_CLOBBERS \
-  "cc", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24"
 
 using Memory = const char[std::size_t{1} << 30];  // whatever a loop may read
 static_assert(sizeof(SparseQuad) == 12 && kOffsetUnit == 8);
-
-/// At least one quad. Each multiply-add waits four cycles for the one before it.
-[[gnu::always_inline]] inline void add_quad_run(__m512i (&sum)[4], const SparseQuad* quad,
-                                                const SparseQuad* end, const std::uint8_t* panel) {
-  std::size_t o0, o1;
-  asm(R"(
-    .p2align 6
-  1:
-    movq (%[quad]), %[o1]
-    vpbroadcastd 8(%[quad]), %%zmm24
-  )" GRISTMILL_INTERLEAVE_QUAD R"(
-    vpdpbusd %%zmm24, %%zmm16, %[a0]
-    vpdpbusd %%zmm24, %%zmm17, %[a1]
-    vpdpbusd %%zmm24, %%zmm18, %[a2]
-    vpdpbusd %%zmm24, %%zmm19, %[a3]
-    addq $12, %[quad]
-    cmpq %[end], %[quad]
-    jne 1b
-  )"
-      : [quad] "+r"(quad), [a0] "+v"(sum[0]), [a1] "+v"(sum[1]), [a2] "+v"(sum[2]), [a3] "+v"(sum[3]),
-        [o0] "=&r"(o0), [o1] "=&r"(o1)
-      : [end] "r"(end), [panel] "r"(panel), "m"(*reinterpret_cast<Memory*>(quad)),
-        "m"(*reinterpret_cast<Memory*>(panel))
-      : GRISTMILL_INTERLEAVE_CLOBBERS);
-}
 
 /// Quads of two rows in turns, one at least of each: their multiply-adds do not wait for each other.
 template <bool far>
@@ -155,7 +128,7 @@ template <bool far>
         [b1] "+v"(b1), [b2] "+v"(b2), [b3] "+v"(b3), [o0] "=&r"(o0), [o1] "=&r"(o1)
       : [end] "r"(end), [panel] "r"(panel), [far] "i"(far), "m"(*reinterpret_cast<Memory*>(quad)),
         "m"(*reinterpret_cast<Memory*>(panel))
-      : GRISTMILL_INTERLEAVE_CLOBBERS);
+      : "cc", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24");
   a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3;
   b[0] = b0, b[1] = b1, b[2] = b2, b[3] = b3;
 }
@@ -279,10 +252,6 @@ struct Avx512 {
   static Vector halves_in_order(Vector bytes) {
     return _mm512_shuffle_epi8(
         bytes, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
-  }
-  static void add_quads(Vector (&sum)[4], const SparseQuad* quad, const SparseQuad* end,
-                        const std::uint8_t* panel) {
-    if (quad != end) add_quad_run(sum, quad, end, panel);
   }
   template <bool far>
   static void add_quads(Vector (&a)[4], Vector (&b)[4], const SparseQuad* quad, const SparseQuad* end,
