@@ -18,8 +18,8 @@
 ///     windows   a0 a1 a2 a3 a4 a5 a6 a7   b0 b1 b2 b3 b4 b5 b6 pad
 ///     indices   0 2 4 8 9 10 15 15   ->   a0 a2 a4 b0 b1 b2 pad pad
 ///
-/// Strips are for f32 under the commonest kernel: a vector of columns that walks down the plane and reads
-/// each row once for the rows of the output next to it.
+/// Strips are for f32 under the commonest kernel: a vector of columns goes down the plane, or down a band of
+/// it, and reads each row once for the rows of the output next to it.
 ///
 /// Staging is for the levels and the shapes that cannot: a copy of the plane, padded and split by column
 /// stride (see gristmill/conv.h), so that neighbouring output pixels of a row are neighbours in memory for

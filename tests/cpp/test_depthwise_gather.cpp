@@ -201,6 +201,19 @@ void check_both(Isa isa, Planes planes, Random& random) {
   }
 }
 
+void check_strips(Isa isa, std::size_t rows, std::size_t columns, std::size_t stride, std::size_t count,
+                  Edge edge, Random& random) {
+  const auto strips = kernel_table(isa).depthwise.strips_f32;
+  if (strips == nullptr) return;
+  const std::size_t out_rows = (rows + stride - 1) / stride, out_columns = (columns + stride - 1) / stride;
+  const Planes planes{
+      {rows, columns, out_rows, out_columns, 3, 3, stride, stride, 1, 1, 1, 1}, count, 1, edge};
+  check_f32(planes, 0, random,
+            [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
+              strips({source, count, rows, columns, stride, weights, &epilogue, out});
+            });
+}
+
 }  // namespace
 
 ISA_TEST(depthwise_gather_of_networks) {
@@ -252,21 +265,50 @@ ISA_TEST(depthwise_gather_random_geometries) {
 /// Planes that end at guard pages, on both sides of every number of vectors.
 ISA_TEST(depthwise_strips_of_every_size) {
   Random random(4);
+  for (std::size_t columns = 1; columns <= 70; ++columns) {
+    for (std::size_t rows = 1; rows <= 20; rows += harness::quick() ? 4 : 1) {
+      for (std::size_t stride : {1, 2})
+        check_strips(isa, rows, columns, stride, 1 + up_to(random, 2),
+                     up_to(random, 1) == 0 ? Edge::low : Edge::high, random);
+    }
+  }
+}
+
+/// Vectors that reach over some planes.
+ISA_TEST(depthwise_strips_of_tiny_planes) {
+  Random random(6);
+  for (std::size_t size = 0; size < 16; ++size) {
+    for (std::size_t planes = 1; planes <= 18; ++planes) {
+      for (std::size_t stride : {1, 2})
+        for (Edge edge : {Edge::low, Edge::high})
+          check_strips(isa, 1 + size / 4, 1 + size % 4, stride, planes, edge, random);
+    }
+  }
+}
+
+/// Sums that round: how planes are handed out to threads makes no difference.
+ISA_TEST(depthwise_strips_of_planes_one_by_one) {
+  Random random(5);
   const auto strips = kernel_table(isa).depthwise.strips_f32;
   if (strips == nullptr) return;
-  for (std::size_t columns = 1; columns <= 70; ++columns) {
-    for (std::size_t rows = 1; rows <= (harness::quick() ? 4 : 20); ++rows) {
+  constexpr std::size_t kPlanes = 3;
+  for (std::size_t columns : {3, 7, 14, 19}) {
+    for (std::size_t rows : {3, 7, 9, 14}) {
       for (std::size_t stride : {1, 2}) {
-        const std::size_t out_rows = (rows + stride - 1) / stride,
-                          out_columns = (columns + stride - 1) / stride;
-        const Planes planes{{rows, columns, out_rows, out_columns, 3, 3, stride, stride, 1, 1, 1, 1},
-                            1 + up_to(random, 2),
-                            1,
-                            up_to(random, 1) == 0 ? Edge::low : Edge::high};
-        check_f32(planes, 0, random,
-                  [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
-                    strips({source, planes.count, rows, columns, stride, weights, &epilogue, out});
-                  });
+        const std::size_t in_plane = rows * columns;
+        const std::size_t out_plane = (rows + stride - 1) / stride * ((columns + stride - 1) / stride);
+        std::vector<float> source(kPlanes * in_plane), weights(kPlanes * 9), bias(kPlanes);
+        for (auto* values : {&source, &weights, &bias})
+          for (float& value : *values) value = static_cast<float>(random.integer(-1000, 1000)) / 700.0f;
+        std::vector<float> together(kPlanes * out_plane), apart(kPlanes * out_plane);
+        const EpilogueF32 epilogue{bias.data(), -INFINITY, INFINITY};
+        strips({source.data(), kPlanes, rows, columns, stride, weights.data(), &epilogue, together.data()});
+        for (std::size_t m = 0; m < kPlanes; ++m) {
+          const EpilogueF32 own{&bias[m], -INFINITY, INFINITY};
+          strips({&source[m * in_plane], 1, rows, columns, stride, &weights[9 * m], &own,
+                  &apart[m * out_plane]});
+        }
+        CHECK(together == apart);
       }
     }
   }

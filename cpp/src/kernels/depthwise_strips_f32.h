@@ -14,7 +14,7 @@
 ///
 /// A strip is a vector of columns of the output. The kernel walks down the rows of the input and reads each
 /// once: what a row adds to the rows of the output that it is next to waits in registers until they are
-/// complete.
+/// complete. That is for levels of 32 vector registers (avx2/depthwise_strips_f32_avx2.cpp has 16).
 ///
 /// Everything here is compiled by each level for itself.
 namespace gristmill {

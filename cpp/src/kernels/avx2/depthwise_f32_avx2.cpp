@@ -1,9 +1,7 @@
 #include <immintrin.h>
 
 #include "depthwise_kernels.h"
-#include "f32_avx2.h"
 #include "kernels/depthwise_spans.h"
-#include "kernels/depthwise_strips_f32.h"
 #include "kernels/unroll.h"
 
 namespace gristmill {
@@ -62,39 +60,8 @@ void depthwise_f32(const DepthwiseJob& job) {
   });
 }
 
-struct StripLanes {
-  __m256i mask;
-  [[gnu::always_inline]] StripLanes(std::size_t first, std::size_t count) {
-    const __m256i lane = _mm256_sub_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                          _mm256_set1_epi32(static_cast<int>(first)));
-    mask = _mm256_andnot_si256(_mm256_srai_epi32(lane, 31),
-                               _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane));
-  }
-  [[gnu::always_inline]] __m256 load(const float* from) const { return _mm256_maskload_ps(from, mask); }
-};
-
-struct StripPair {
-  __m256 a, b;
-  [[gnu::always_inline]] StripPair(__m256 first, __m256 second) : a(first), b(second) {}
-  [[gnu::always_inline]] __m256 even() const { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
-  [[gnu::always_inline]] __m256 odd() const { return in_order(_mm256_shuffle_ps(a, b, 0xDD)); }
-  [[gnu::always_inline]] static __m256 shifted(__m256 x, __m256 before) {
-    const __m256 moved = _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6));
-    return _mm256_blend_ps(moved, before, 1);
-  }
-
- private:
-  /// Shuffling works within halves, and leaves those of a and b in turns.
-  [[gnu::always_inline]] static __m256 in_order(__m256 x) {
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(x), 0xD8));
-  }
-};
-
 }  // namespace
 
-void install_depthwise_f32_avx2(DepthwiseKernels& slots) {
-  slots.f32 = depthwise_f32;
-  slots.strips_f32 = strips_f32<F32x8, StripLanes, StripPair>;
-}
+void install_depthwise_f32_avx2(DepthwiseKernels& slots) { slots.f32 = depthwise_f32; }
 
 }  // namespace gristmill
