@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <span>
 #include <utility>
 
 namespace gristmill {
@@ -16,94 +17,75 @@ constexpr std::size_t kGroupsPerStep = 6;
 /// What is coupled to judge a layer by: as many row blocks as have so many groups, within limits.
 constexpr std::size_t kSampledGroups = 1024, kLeastSample = 3, kMostSample = 16;
 
-/// Whether the sums of two entries of a row are what one may be.
-bool go_together(const Coupler::Entry& a, const Coupler::Entry& b) {
-  for (std::size_t pair = 0; pair < 4; pair += 2) {
-    int sums[2] = {};  // of positive and of negative weights
-    for (const int weight : {a.weights[pair], a.weights[pair + 1], b.weights[pair], b.weights[pair + 1]})
-      sums[weight < 0 ? 1 : 0] += std::abs(weight);
-    if (std::max(sums[0], sums[1]) > kCoupleSum) return false;
+/// The sums of four weights, those of positive and of negative ones of both pairs, 16 bits each.
+std::uint64_t sums_of(const std::int8_t* weights) {
+  std::uint64_t sums = 0;
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::size_t at = i / 2 * 2 + (weights[i] < 0 ? 1 : 0);
+    sums += static_cast<std::uint64_t>(std::abs(int{weights[i]})) << 16 * at;
   }
-  return true;
+  return sums;
+}
+
+/// Whether none is more than one may be.
+bool fit(std::uint64_t sums) {
+  constexpr std::uint64_t kEach = 0x0001000100010001;
+  return ((sums + kEach * (0x7FFF - kCoupleSum)) & kEach << 15) == 0;
+}
+
+/// Takes from the weights what fits one entry.
+Coupler::Entry take_entry(CutWeights& rest) {
+  Coupler::Entry entry{rest.group, {}};
+  for (std::size_t pair = 0; pair < 4; pair += 2) {
+    int room[2] = {kCoupleSum, kCoupleSum};  // for positive and for negative weights
+    for (std::size_t i = pair; i < pair + 2; ++i) {
+      int& left = room[rest.weights[i] < 0 ? 1 : 0];
+      const int taken = std::clamp<int>(rest.weights[i], -left, left);
+      left -= std::abs(taken);
+      rest.weights[i] = static_cast<std::int8_t>(rest.weights[i] - taken);
+      entry.weights[i] = static_cast<std::int8_t>(taken);
+    }
+  }
+  return entry;
 }
 
 }  // namespace
 
 Coupler::Coupler(std::size_t groups, const KernelTable& kernels)
     : find_order_(kernels.weight.couple),
-      sums_(groups * kBlockBytes),
+      sums_((groups + kCoupleBatch) * kBlockBytes),
       order_(groups),
-      exceeding_((groups + 1) / 2),
-      weights_(2 * exceeding_.size() * kBlockBytes) {}
+      weights_(groups * kBlockBytes),
+      cut_(groups * kCoupledRows) {}
 
 void Coupler::couple(const std::int8_t* block) {
-  find_order_({block, order_.size(), sums_.data(), order_.data(), exceeding_.data()});
-  std::int8_t* to = weights_.data();
-  for (const std::uint16_t group : order_) {
-    std::memcpy(to, block + group * kBlockBytes, kBlockBytes);
-    to += kBlockBytes;
-  }
   for (std::size_t row = 0; row < kCoupledRows; ++row) {
     excess_[row].clear();
     alone_[row].clear();
   }
-  for (std::size_t couple = 0; couple < exceeding_.size(); ++couple) {
-    if (exceeding_[couple] == 0) continue;
-    for (std::size_t row = 0; row < kCoupledRows; ++row)
-      if ((exceeding_[couple] >> row & 1) != 0) cut(couple, row);
-  }
-}
-
-/// Takes from the weights of each four in order, the first group's before the second's, until they fit.
-void Coupler::cut(std::size_t couple, std::size_t row) {
-  std::int8_t* first = weights_.data() + couple * 2 * kBlockBytes + row * 4;
-  std::int8_t* second = first + kBlockBytes;
-  int rest[2][4] = {};
-  for (std::size_t pair = 0; pair < 4; pair += 2) {
-    std::int8_t* const four[] = {first + pair, first + pair + 1, second + pair, second + pair + 1};
-    for (const int sign : {1, -1}) {
-      int over = -kCoupleSum;
-      for (const std::int8_t* weight : four) over += std::max(0, sign * *weight);
-      for (std::size_t i = 0; over > 0; ++i) {
-        const int taken = std::clamp(sign * *four[i], 0, over);
-        over -= taken;
-        *four[i] = static_cast<std::int8_t>(*four[i] - sign * taken);
-        rest[i / 2][pair + i % 2] += sign * taken;
-      }
+  const std::size_t count =
+      find_order_({block, order_.size(), sums_.data(), order_.data(), weights_.data(), cut_.data()});
+  for (CutWeights& cut : std::span(cut_).first(count)) {
+    std::uint64_t sums = sums_of(cut.weights);
+    for (; !fit(sums); sums = sums_of(cut.weights)) {
+      const Entry entry = take_entry(cut);
+      place(cut.row, entry, sums_of(entry.weights.data()));
     }
-  }
-  const std::size_t groups = std::min<std::size_t>(2, order_.size() - couple * 2);
-  for (std::size_t i = 0; i < groups; ++i) add_excess(row, order_[2 * couple + i], rest[i]);
-}
-
-void Coupler::add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]) {
-  while (std::ranges::any_of(rest, [](int weight) { return weight != 0; })) {
-    Entry entry{group, {}};
-    for (std::size_t pair = 0; pair < 4; pair += 2) {
-      int room[2] = {kCoupleSum, kCoupleSum};  // for positive and for negative weights
-      for (std::size_t i = pair; i < pair + 2; ++i) {
-        int& left = room[rest[i] < 0 ? 1 : 0];
-        const int taken = std::clamp(rest[i], -left, left);
-        left -= std::abs(taken);
-        rest[i] -= taken;
-        entry.weights[i] = static_cast<std::int8_t>(taken);
-      }
-    }
-    place(row, entry);
+    place(cut.row, {cut.group, std::to_array(cut.weights)}, sums);
   }
 }
 
 /// In a step whose other entry it goes together with, or in one of its own.
-void Coupler::place(std::size_t row, const Entry& entry) {
+void Coupler::place(std::size_t row, const Entry& entry, std::uint64_t sums) {
+  auto& steps = excess_[row];
   auto& alone = alone_[row];
-  const auto found = std::ranges::find_if(
-      alone, [&](std::size_t step) { return go_together(excess_[row][step].first, entry); });
+  const auto found = std::ranges::find_if(alone, [&](const Alone& other) { return fit(other.sums + sums); });
   if (found == alone.end()) {
-    alone.push_back(excess_[row].size());
-    excess_[row].push_back({entry, {}});
+    alone.push_back({steps.size(), sums});
+    steps.push_back({entry, {}});
     return;
   }
-  excess_[row][*found].second = entry;
+  steps[found->step].second = entry;
   *found = alone.back();
   alone.pop_back();
 }
@@ -145,18 +127,20 @@ CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::siz
 }
 
 void CoupledWeights::add_steps(const Coupler& coupler) {
-  for (std::size_t step = 0; step < coupler.steps(); ++step) {
-    for (const bool second : {false, true}) {
-      for (std::size_t row = 0; row < kCoupledRows; ++row) {
-        const auto& steps = coupler.excess(row);
-        const Coupler::Step both = step < steps.size() ? steps[step] : Coupler::Step{};
-        const Coupler::Entry& entry = second ? both.second : both.first;
-        excess_group_.push_back(entry.group);
-        excess_weights_.insert(excess_weights_.end(), entry.weights.begin(), entry.weights.end());
+  const std::size_t first = excess_group_.size(), steps = coupler.steps();
+  excess_group_.resize(first + steps * 2 * kCoupledRows);
+  excess_weights_.resize(4 * excess_group_.size());
+  for (std::size_t row = 0; row < kCoupledRows; ++row) {
+    std::size_t at = first + row;
+    for (const auto& [one, other] : coupler.excess(row)) {
+      for (const Coupler::Entry& entry : {one, other}) {
+        excess_group_[at] = entry.group;
+        std::memcpy(excess_weights_.data() + 4 * at, entry.weights.data(), 4);
+        at += kCoupledRows;
       }
     }
   }
-  start_.push_back(static_cast<std::uint32_t>(start_.back() + coupler.steps()));
+  start_.push_back(static_cast<std::uint32_t>(start_.back() + steps));
 }
 
 DenseCouples CoupledWeights::at(std::size_t block) const {

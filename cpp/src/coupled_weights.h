@@ -3,7 +3,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -35,23 +34,27 @@ class Coupler {
 
   const std::vector<std::uint16_t>& order() const { return order_; }
   /// In that order, less the excess.
-  std::span<const std::int8_t> weights() const { return {weights_.data(), order_.size() * kCoupledRows * 4}; }
+  const std::vector<std::int8_t>& weights() const { return weights_; }
   const std::vector<Step>& excess(std::size_t row) const { return excess_[row]; }
   /// Of the further pass over the excess.
   std::size_t steps() const;
 
  private:
-  void cut(std::size_t couple, std::size_t row);
-  void add_excess(std::size_t row, std::uint32_t group, int (&rest)[4]);
-  void place(std::size_t row, const Entry& entry);
+  /// A step of one entry, and the sums of that.
+  struct Alone {
+    std::size_t step;
+    std::uint64_t sums;
+  };
 
-  void (*find_order_)(const CoupleJob& job);
+  void place(std::size_t row, const Entry& entry, std::uint64_t sums);
+
+  std::size_t (*find_order_)(const CoupleJob& job);
   std::vector<std::uint8_t> sums_;
   std::vector<std::uint16_t> order_;
-  std::vector<std::uint8_t> exceeding_;  // sets of rows
-  std::vector<std::int8_t> weights_;     // after an odd number of groups one of zeros
+  std::vector<std::int8_t> weights_;
+  std::vector<CutWeights> cut_;
   std::vector<Step> excess_[kCoupledRows];
-  std::vector<std::size_t> alone_[kCoupledRows];  // the steps of one entry
+  std::vector<Alone> alone_[kCoupledRows];
 };
 
 /// What couples of a layer add to its packed weights.

@@ -15,23 +15,36 @@ struct WeightTotals {
   std::int8_t least;  ///< at most 0
 };
 
+/// What is cut off from the weights of one row and group.
+struct CutWeights {
+  std::uint16_t group;
+  std::uint16_t row;
+  std::int8_t weights[4];
+};
+
 /// A row block whose groups of K are to be coupled: see DenseCouples. A couple is two neighbours of the
-/// order, or its last group alone.
+/// order, or its last group alone. Of the four weights of a sum, the first group's before the second's, as
+/// much is cut off as does not fit.
 struct CoupleJob {
   const std::int8_t* block;  ///< [groups][kCoupledRows][4], none of them -128
   std::size_t groups;        ///< at most 2^16
-  std::uint8_t* sums;        ///< [groups][16], for the kernel's own use
+  std::uint8_t* sums;        ///< [groups + kCoupleBatch][16], for the kernel's own use
   std::uint16_t* order;      ///< [groups]: each group once
-  std::uint8_t* exceeding;   ///< [ceil(groups / 2)]: the rows of each couple that exceed, row r as bit r
+  std::int8_t* weights;      ///< [groups][kCoupledRows][4]: in that order, less what is cut off
+  CutWeights* cut;           ///< [groups * kCoupledRows]: in that order, of each couple by group and row
 };
+
+/// What kernels may read beyond the last group.
+constexpr std::size_t kCoupleBatch = 8;
 
 struct WeightKernels {
   WeightTotals (*total)(const std::int8_t* weights, std::size_t count);
   std::size_t (*count_nonzero)(const std::int8_t* weights, std::size_t count);
   /// From [quads][4][taps] to [quads][taps][4].
   void (*interleave)(const std::int8_t* from, std::size_t quads, std::size_t taps, std::int8_t* to);
-  /// Finds an order by the rule of kernels/couple_order.h, the same at every level.
-  void (*couple)(const CoupleJob& job);
+  /// Finds an order by the rule of kernels/couple_order.h, the same at every level; returns how many
+  /// CutWeights there are.
+  std::size_t (*couple)(const CoupleJob& job);
 };
 
 }  // namespace gristmill

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -23,6 +26,16 @@ struct Range {
 
 constexpr Range kRanges[] = {{-128, -128}, {-127, -127}, {127, 127}, {0, 0},    {-1, 1},
                              {-128, 127},  {-127, 127},  {0, 127},   {-70, 70}, {-32, 32}};
+
+/// Row blocks of which the first row exceeds far more often than the last.
+void fill_uneven(std::span<std::int8_t> block, Random& random) {
+  constexpr int kMost[kCoupledRows] = {127, 90, 80, 40};
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    const std::size_t row = i / 4 % kCoupledRows;
+    const int least = row == 0 ? kMost[0] - 60 : -kMost[row];
+    block[i] = static_cast<std::int8_t>(random.integer(least, kMost[row]));
+  }
+}
 
 const std::vector<std::size_t> kCounts{0, 1, 2, 31, 32, 33, 63, 64, 65, 147, 8159, 8160, 8161, 20000};
 
@@ -75,24 +88,77 @@ ISA_TEST(weight_interleave_moves_every_weight) {
   }
 }
 
+/// By the rule as it is written, step by step.
+TEST(scalar_weight_couples_are_the_best_of_the_next) {
+  constexpr std::size_t kNext = 32;
+  Random random(64);
+  for (const int most : {0, 60, 70, 80, 127}) {
+    const std::size_t groups = most == 0 ? 301 : 2001;
+    std::vector<std::int8_t> block(groups * 4 * kCoupledRows), weights(block.size());
+    most == 0 ? fill_uneven(block, random) : fill(block, -most, most, random);
+    const auto exceeds = [&](std::size_t a, std::size_t b, std::size_t row) {
+      int sums[2][2] = {};
+      for (const std::size_t group : {a, b})
+        for (std::size_t i = 0; i < 4; ++i) {
+          const int weight = block[(group * kCoupledRows + row) * 4 + i];
+          sums[i / 2][weight < 0 ? 1 : 0] += std::abs(weight);
+        }
+      return std::max({sums[0][0], sums[0][1], sums[1][0], sums[1][1]}) > kCoupleSum;
+    };
+    std::vector<std::size_t> left(groups), expected;
+    std::iota(left.begin(), left.end(), 0);
+    int exceeding[kCoupledRows] = {};  // couples
+    while (left.size() > 1) {
+      const int fewest = *std::ranges::min_element(exceeding);
+      std::vector<int> costs;
+      for (std::size_t i = 1; i < std::min(left.size(), kNext + 1); ++i) {
+        costs.push_back(0);
+        for (std::size_t row = 0; row < kCoupledRows; ++row)
+          if (exceeds(left[0], left[i], row)) costs.back() += std::min(4 + exceeding[row] - fewest, 127);
+      }
+      const auto best = static_cast<std::size_t>(std::ranges::min_element(costs) - costs.begin()) + 1;
+      for (std::size_t row = 0; row < kCoupledRows; ++row)
+        exceeding[row] += exceeds(left[0], left[best], row);
+      expected.insert(expected.end(), {left[0], left[best]});
+      left[best] = left[1];
+      left.erase(left.begin(), left.begin() + 2);
+    }
+    expected.push_back(left[0]);
+    std::vector<std::uint8_t> sums((groups + kCoupleBatch) * 16);
+    std::vector<std::uint16_t> order(groups);
+    std::vector<CutWeights> cut(groups * kCoupledRows);
+    scalar().couple({block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()});
+    CHECK(std::ranges::equal(order, expected));
+  }
+}
+
 ISA_TEST(weight_couples_equal_scalar) {
   Random random(63);
   for (const Range range : kRanges) {
-    if (range.least == -128) continue;
     for (const std::size_t groups : {0u, 1u, 2u, 3u, 4u, 9u, 33u, 34u, 35u, 64u, 301u}) {
       for (const Edge edge : {Edge::low, Edge::high}) {
         GuardedBuffer<std::int8_t> block(groups * 4 * kCoupledRows, edge);
-        fill(block.span(), range.least, range.greatest, random);
-        const auto couple = [&](const WeightKernels& kernels, auto& order, auto& exceeding) {
-          GuardedBuffer<std::uint8_t> sums(groups * 16, edge);
-          kernels.couple({block.data(), groups, sums.data(), order.data(), exceeding.data()});
+        range.least == -128 ? fill_uneven(block.span(), random)
+                            : fill(block.span(), range.least, range.greatest, random);
+        const auto couple = [&](const WeightKernels& kernels, auto& order, auto& weights, auto& cut) {
+          GuardedBuffer<std::uint8_t> sums((groups + kCoupleBatch) * 16, edge);
+          std::ranges::fill(sums.span(),
+                            std::uint8_t{0x81});  // what would fit if it were taken for a group's
+          return kernels.couple(
+              {block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()});
         };
         GuardedBuffer<std::uint16_t> order(groups, edge), expected_order(groups, edge);
-        GuardedBuffer<std::uint8_t> exceeding((groups + 1) / 2, edge), expected((groups + 1) / 2, edge);
-        couple(scalar(), expected_order, expected);
-        couple(kernel_table(isa).weight, order, exceeding);
+        GuardedBuffer<std::int8_t> weights(block.size(), edge), expected(block.size(), edge);
+        GuardedBuffer<CutWeights> cut(groups * kCoupledRows, edge), expected_cut(cut.size(), edge);
+        const std::size_t count = couple(scalar(), expected_order, expected, expected_cut);
+        CHECK_EQ(couple(kernel_table(isa).weight, order, weights, cut), count);
         CHECK_SAME(order.view(), expected_order.view(), "order of " + std::to_string(groups));
-        CHECK_SAME(exceeding.view(), expected.view(), "rows of " + std::to_string(groups));
+        CHECK_SAME(weights.view(), expected.view(), "weights of " + std::to_string(groups));
+        for (std::size_t i = 0; i < count; ++i) {
+          CHECK_EQ(cut.data()[i].group, expected_cut.data()[i].group);
+          CHECK_EQ(cut.data()[i].row, expected_cut.data()[i].row);
+          CHECK(std::ranges::equal(cut.data()[i].weights, expected_cut.data()[i].weights));
+        }
       }
     }
   }

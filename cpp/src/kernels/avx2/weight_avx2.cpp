@@ -75,53 +75,42 @@ void interleave(const std::int8_t* from, std::size_t quads, std::size_t taps, st
   }
 }
 
-/// Sums are less by 128, as signed bytes, and [row][pair][sign].
+__m128i load_group(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+
+void store_group(void* p, __m128i group) { _mm_storeu_si128(static_cast<__m128i*>(p), group); }
+
+/// Sums are less by 127, as signed bytes, and [row][pair][sign].
 struct CouplesAvx2 {
-  static constexpr std::uint32_t kBatch = 8;
+  static constexpr std::uint8_t kNever = 127;
 
   class First {
    public:
     explicit First(const std::uint8_t* sums) {
-      const __m128i lowered = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sums));
-      const __m128i most = _mm_set1_epi8(-128), zero = _mm_setzero_si128();
-      room_ = _mm_sub_epi8(zero, _mm_min_epu8(_mm_xor_si128(lowered, most), most));
-      alone_ = set(_mm_cmpgt_epi8(lowered, zero));
+      const __m128i whole = _mm_add_epi8(load_group(sums), _mm_set1_epi8(127));
+      const __m128i most = _mm_set1_epi8(static_cast<char>(kCoupleSum + 1));
+      room_ = _mm_sub_epi8(_mm_set1_epi8(1), _mm_min_epu8(whole, most));
     }
-    std::size_t alone() const { return alone_; }
     std::size_t rows(const std::uint8_t* second) const {
-      return set(_mm_cmpgt_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(second)), room_)) | alone_;
+      return rows_of(_mm_cmpgt_epi8(load_group(second), room_));
     }
-    std::uint32_t search(const std::uint8_t* sums, std::uint32_t groups, const RowCosts& costs) const {
-      const auto* table = reinterpret_cast<const __m256i*>(costs.of);
-      const __m256i low = _mm256_loadu_si256(table), high = _mm256_loadu_si256(table + 1);
-      __m256i best = _mm256_set1_epi32(-1), number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-      for (std::uint32_t i = 0; i < groups;
-           i += kBatch, number = _mm256_add_epi32(number, _mm256_set1_epi32(kBatch))) {
-        const __m256i rows = rows_of_eight(sums + i * kSums);
-        const __m256i cost =
-            _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, rows)),
-                                                 _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, rows)),
-                                                 _mm256_castsi256_ps(_mm256_slli_epi32(rows, 28))));
-        best = _mm256_min_epu32(best, _mm256_add_epi32(cost, number));
-        if (!_mm256_testz_si256(_mm256_cmpeq_epi32(rows, _mm256_setzero_si256()), _mm256_set1_epi32(-1)))
-          break;
+    std::uint32_t search(const std::uint8_t* sums, std::uint32_t candidates, const RowCosts& costs) const {
+      __m256i exceeding[kCandidates / kCoupleBatch];
+      __m256i* to = exceeding;
+      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, sums += kCoupleBatch * kSums) {
+        const __m256i rows = rows_of_eight(sums);
+        const __m256i fit = _mm256_cmpeq_epi32(rows, _mm256_setzero_si256());
+        const auto which = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(fit)));
+        if (which != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(which));
+        *to++ = rows;
       }
-      __m128i least = _mm_min_epu32(_mm256_castsi256_si128(best), _mm256_extracti128_si256(best, 1));
-      least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0x4E));
-      least = _mm_min_epu32(least, _mm_shuffle_epi32(least, 0xB1));
-      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(least));
+      return cheapest(exceeding, candidates, costs);
     }
 
    private:
     static __m256i load_two(const std::uint8_t* low, const std::uint8_t* high) {
-      return _mm256_loadu2_m128i(reinterpret_cast<const __m128i*>(high),
-                                 reinterpret_cast<const __m128i*>(low));
+      return _mm256_inserti128_si256(_mm256_castsi128_si256(load_group(low)), load_group(high), 1);
     }
-    static std::size_t set(__m128i exceeding) {
-      const __m128i rows = _mm_cmpeq_epi32(exceeding, _mm_setzero_si128());
-      return static_cast<std::size_t>(_mm_movemask_ps(_mm_castsi128_ps(rows))) ^ 15;
-    }
-    /// The set of rows that exceed with each of eight groups.
+    /// In the four bytes of each of eight groups, which rows exceed with it: zero where one does not.
     __m256i rows_of_eight(const std::uint8_t* sums) const {
       const __m256i room = _mm256_broadcastsi128_si256(room_);
       const auto exceeding = [&](std::size_t group) GRISTMILL_INLINE {
@@ -130,23 +119,72 @@ struct CouplesAvx2 {
       // Four bytes of each row become one; what is not zero stays that.
       const __m256i low = _mm256_packs_epi16(exceeding(0), exceeding(1));
       const __m256i high = _mm256_packs_epi16(exceeding(2), exceeding(3));
-      const __m256i any = _mm256_min_epu8(_mm256_packs_epi16(low, high), _mm256_set1_epi8(1));
-      const __m256i pairs = _mm256_maddubs_epi16(any, _mm256_set1_epi32(0x08040201));
-      const __m256i rows = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-      return _mm256_or_si256(rows, _mm256_set1_epi32(static_cast<int>(alone_)));
+      return _mm256_packs_epi16(low, high);
+    }
+    /// A cost and the number of a candidate are compared as one number, which 16 bits hold.
+    static std::uint32_t cheapest(const __m256i* exceeding, std::uint32_t candidates, const RowCosts& costs) {
+      const __m256i cost = _mm256_set1_epi32(static_cast<int>(costs.bytes())), one = _mm256_set1_epi8(1);
+      __m256i best = _mm256_set1_epi32(0xFFFF), number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, ++exceeding) {
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_min_epu8(*exceeding, one), cost);
+        const __m256i sum = _mm256_madd_epi16(pairs, _mm256_set1_epi16(kCandidates));
+        best = _mm256_min_epu32(best, _mm256_add_epi32(sum, number));
+        number = _mm256_add_epi32(number, _mm256_set1_epi32(kCoupleBatch));
+      }
+      const __m128i eight = _mm_packus_epi32(_mm256_castsi256_si128(best), _mm256_extracti128_si256(best, 1));
+      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(eight))) % kCandidates;
     }
 
-    __m128i room_;  // the greatest sums of another group
-    std::size_t alone_;
+    __m128i room_;  // the greatest sums of another group, less by 127
   };
 
+  static std::size_t rows_of(__m128i bytes) {
+    const __m128i rows = _mm_cmpeq_epi32(bytes, _mm_setzero_si128());
+    return static_cast<std::size_t>(_mm_movemask_ps(_mm_castsi128_ps(rows))) ^ 15;
+  }
+
   static void sum_up(const std::int8_t* weights, std::uint8_t* sums) {
-    const __m128i w = _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights));
-    const __m128i zero = _mm_setzero_si128(), one = _mm_set1_epi8(1);
+    const __m128i w = load_group(weights), zero = _mm_setzero_si128(), one = _mm_set1_epi8(1);
     const __m128i positive = _mm_maddubs_epi16(_mm_max_epi8(w, zero), one);
     const __m128i negative = _mm_maddubs_epi16(_mm_max_epi8(_mm_sub_epi8(zero, w), zero), one);
     const __m128i both = _mm_or_si128(positive, _mm_slli_epi16(negative, 8));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm_xor_si128(both, _mm_set1_epi8(-128)));
+    store_group(sums, _mm_sub_epi8(both, _mm_set1_epi8(127)));
+  }
+
+  static void copy(const std::int8_t* from, std::int8_t* to) { store_group(to, load_group(from)); }
+
+  /// Positive weights in the low half and magnitudes of negative ones in the high half; words are pairs. What
+  /// is kept is what there is room for, from the last of a sum to its first.
+  static CutWeights* cut(const Couple& couple, std::int8_t* to, CutWeights* cut) {
+    const __m128i zero = _mm_setzero_si128();
+    __m256i room = _mm256_set1_epi16(kCoupleSum);
+    const auto take = [&](__m256i weights) GRISTMILL_INLINE {
+      const __m256i kept = _mm256_min_epi16(weights, room);
+      room = _mm256_sub_epi16(room, kept);
+      return kept;
+    };
+    alignas(16) std::int32_t rest[2][kCoupledRows];
+    std::size_t rows = 0;
+    for (int i = 1; i >= 0; --i) {
+      const __m128i w = load_group(couple.weights[i]);
+      const __m256i signs = _mm256_inserti128_si256(_mm256_castsi128_si256(w), _mm_sub_epi8(zero, w), 1);
+      const __m256i both = _mm256_max_epi8(signs, _mm256_setzero_si256());
+      const __m256i odd = take(_mm256_srli_epi16(both, 8));
+      const __m256i even = take(_mm256_and_si256(both, _mm256_set1_epi16(0xFF)));
+      const __m256i kept = _mm256_or_si256(even, _mm256_slli_epi16(odd, 8));
+      const __m128i left = _mm_sub_epi8(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
+      store_group(to + i * 4 * static_cast<int>(kCoupledRows), left);
+      const __m128i over = _mm_sub_epi8(w, left);
+      store_group(rest[i], over);
+      rows |= rows_of(over) << i * static_cast<int>(kCoupledRows);
+    }
+    for (; rows != 0; rows &= rows - 1, ++cut) {
+      const auto at = static_cast<std::size_t>(__builtin_ctzll(rows));
+      cut->group = couple.groups[at / kCoupledRows];
+      cut->row = static_cast<std::uint16_t>(at % kCoupledRows);
+      __builtin_memcpy(cut->weights, rest[0] + at, 4);
+    }
+    return cut;
   }
 };
 

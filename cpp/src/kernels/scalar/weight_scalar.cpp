@@ -29,16 +29,12 @@ void interleave(const std::int8_t* from, std::size_t quads, std::size_t taps, st
 }
 
 struct ScalarCouples {
-  static constexpr std::uint32_t kBatch = 1;
+  static constexpr std::uint8_t kNever = 255;
 
   class First {
    public:
     explicit First(const std::uint8_t* sums) {
       for (std::size_t i = 0; i < kSums; ++i) sums_[i] = sums[i];
-    }
-    std::size_t alone() const {
-      constexpr std::uint8_t kNone[kSums] = {};
-      return rows(kNone);
     }
     std::size_t rows(const std::uint8_t* second) const {
       std::size_t found = 0;
@@ -46,8 +42,15 @@ struct ScalarCouples {
         if (sums_[i] + second[i] > kCoupleSum) found |= std::size_t{1} << i / 4;
       return found;
     }
-    std::uint32_t search(const std::uint8_t* sums, std::uint32_t groups, const RowCosts& costs) const {
-      return gristmill::search(*this, sums, 0, groups, costs);
+    std::uint32_t search(const std::uint8_t* sums, std::uint32_t candidates, const RowCosts& costs) const {
+      std::uint32_t best = 0, least = ~std::uint32_t{0};
+      for (std::uint32_t i = 0; i < candidates && least > 0; ++i) {
+        const std::uint32_t cost = costs.sum(rows(sums + i * kSums));
+        if (cost >= least) continue;
+        least = cost;
+        best = i;
+      }
+      return best;
     }
 
    private:
@@ -61,6 +64,39 @@ struct ScalarCouples {
       std::uint8_t& sum = sums[i / 2 * 2 + (weights[i] < 0 ? 1 : 0)];
       sum = static_cast<std::uint8_t>(sum + magnitude_of(weights[i]));
     }
+  }
+
+  static void copy(const std::int8_t* from, std::int8_t* to) {
+    for (std::size_t i = 0; i < 4 * kCoupledRows; ++i) to[i] = from[i];
+  }
+
+  static CutWeights* cut(const Couple& couple, std::int8_t* to, CutWeights* cut) {
+    for (std::size_t i = 0; i < 2 * kCoupledRows; ++i) {
+      const std::size_t row = i % kCoupledRows, second = i / kCoupledRows;
+      CutWeights rest{couple.groups[second], static_cast<std::uint16_t>(row), {}};
+      bool exceeds = false;
+      for (std::size_t w = 0; w < 4; ++w) {
+        const int weight = couple.weights[second][4 * row + w], kept = keep(couple, second, row, w);
+        to[4 * i + w] = static_cast<std::int8_t>(kept);
+        rest.weights[w] = static_cast<std::int8_t>(weight - kept);
+        exceeds = exceeds || kept != weight;
+      }
+      if (exceeds) *cut++ = rest;
+    }
+    return cut;
+  }
+
+ private:
+  /// What is left of a weight: what those behind it in its sum leave room for.
+  static int keep(const Couple& couple, std::size_t second, std::size_t row, std::size_t w) {
+    const int weight = couple.weights[second][4 * row + w], sign = weight < 0 ? -1 : 1;
+    int room = kCoupleSum;
+    for (std::size_t i = 2 * second + w % 2 + 1; i < 4; ++i) {
+      const int other = sign * couple.weights[i / 2][4 * row + w / 2 * 2 + i % 2];
+      room -= other > 0 ? other : 0;
+    }
+    const int left = room < 0 ? 0 : room;
+    return sign * (sign * weight < left ? sign * weight : left);
   }
 };
 
