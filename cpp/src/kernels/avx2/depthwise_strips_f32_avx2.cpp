@@ -164,7 +164,8 @@ class BandKernel {
                      [](auto) GRISTMILL_INLINE { return WholeLoads{}; });
   }
 
-  /// Where a vector is wider than the plane, the next row overwrites what is beyond this one.
+  /// Where a vector is wider than the plane, the next row overwrites what is beyond this one. Processors
+  /// do not foresee stores that alternate between the rows of a band: those of the next one are fetched.
   template <class LoadsOfRow>
   [[gnu::always_inline]] void convolve_strip(const PlaneRows& plane, bool above, bool below,
                                              std::size_t first, LoadsOfRow loads_of_row) const {
@@ -188,6 +189,7 @@ class BandKernel {
     unroll<kRows>([&](auto o) GRISTMILL_INLINE {
       const __m256 result = F32x8::clamp(_mm256_add_ps(sum[o], bias), low, high);
       _mm256_storeu_ps(to, Taps<kStride>::in_order(result));
+      _mm_prefetch(reinterpret_cast<const char*>(to + kRows * out_columns_), _MM_HINT_T0);
       to += out_columns_;
     });
   }
