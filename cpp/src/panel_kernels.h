@@ -97,6 +97,25 @@ static inline void for_each_shifted_row(const ShiftJob& job, std::size_t lanes, 
   }
 }
 
+/// Calls tap_rows(at, mask, out, count) for stretches of panel rows of one tap and consecutive planes: row i
+/// of a stretch is of lanes from `at` + i * plane_step on, and goes to `out` + i * taps * lanes. A mask then
+/// serves many rows, and the planes of a stretch stay in the first-level cache for all taps.
+template <class T, class TapRows>
+static inline void for_each_tap(const ShiftJob& job, std::size_t lanes, T* panel, TapRows tap_rows) {
+  constexpr std::size_t kPlanes = 16;
+  const std::size_t end = job.first_row + job.rows;
+  for (std::size_t plane = job.first_row / job.taps; plane * job.taps < end; plane += kPlanes) {
+    for (std::size_t tap = 0; tap < job.taps; ++tap) {
+      const std::size_t first = plane * job.taps + tap < job.first_row ? plane + 1 : plane;
+      const std::size_t past = tap < end ? (end - tap + job.taps - 1) / job.taps : 0;
+      const std::size_t last = past < plane + kPlanes ? past : plane + kPlanes;
+      if (first >= last) continue;
+      tap_rows(static_cast<std::ptrdiff_t>(first * job.plane_step) + job.tap_offset[tap],
+               job.masks + 64 * tap, panel + (first * job.taps + tap - job.first_row) * lanes, last - first);
+    }
+  }
+}
+
 /// Packs one row and reads nothing but what its mask names.
 template <class T>
 static inline void pack_shifted_row(const ShiftJob& job, std::ptrdiff_t at, const std::uint8_t* mask,
@@ -111,6 +130,20 @@ static inline void pack_shifted_row(const ShiftJob& job, std::ptrdiff_t at, cons
 /// Whether all lanes of a row may be read.
 static inline bool is_readable(const ShiftJob& job, std::ptrdiff_t at, std::size_t lanes) {
   return at >= job.readable_from && at + static_cast<std::ptrdiff_t>(lanes) <= job.readable_to;
+}
+
+/// Rows first .. last of a stretch of `rows` rows, plane_step apart from `at` on, of which all lanes may be
+/// read.
+struct RowRange {
+  std::size_t first, last;
+};
+static inline RowRange readable_rows(const ShiftJob& job, std::ptrdiff_t at, std::size_t lanes,
+                                     std::size_t rows) {
+  const auto row = [&](std::size_t i) { return at + static_cast<std::ptrdiff_t>(i * job.plane_step); };
+  RowRange range{0, rows};
+  while (range.first < rows && !is_readable(job, row(range.first), lanes)) ++range.first;
+  while (range.last > range.first && !is_readable(job, row(range.last - 1), lanes)) --range.last;
+  return range;
 }
 
 /// Rows of bytes to part into those of even and those of odd columns.

@@ -97,7 +97,7 @@ struct Tiles {
       if constexpr (kFollowed<R>) {
         __builtin_prefetch(broadcast + slice.row_step);
         __builtin_prefetch(lane + slice.lane_ahead);
-      } else if constexpr (B == 1) {
+      } else if constexpr (axis == ChannelAxis::lanes && B == 1) {
         prefetch_lanes(lane);
       }
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
@@ -111,7 +111,7 @@ struct Tiles {
     }
   }
 
-  /// A single stream of lanes from the last cache outruns the hardware's prefetching; several do not.
+  /// A single stream of weights from the last cache outruns the hardware's prefetching; several do not.
   [[gnu::always_inline]] static void prefetch_lanes(const float* lane) {
     constexpr int kLine = 64 / sizeof(float), kAhead = 64 * kLine;
     unroll<(kLaneBlock + kLine - 1) / kLine>([&](auto i) { __builtin_prefetch(lane + kAhead + i * kLine); });

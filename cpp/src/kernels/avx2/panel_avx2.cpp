@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/unroll.h"
 #include "panel_kernels.h"
 
 /// Quads are made in registers, 16 lanes at a time. A group of lanes that lies in one run is one load.
@@ -90,9 +91,8 @@ struct GroupRows {
   std::uint8_t* panel;  // at the group's first lane
 };
 
-/// Leading rows, in whole quads, after whose runs a vector's length may be read.
-std::size_t rows_with_slack(const PackJob& job) {
-  constexpr std::size_t reach = kGroup - 1;
+/// Leading rows, in whole quads, after whose runs `reach` more elements may be read.
+std::size_t rows_with_slack(const PackJob& job, std::size_t reach) {
   if (job.readable_slack >= reach) return job.rows;
   std::size_t greatest = 0;
   for (std::size_t k = 0; k < job.rows; ++k)
@@ -173,7 +173,7 @@ void pack_loads(const GroupRows& rows, const Group& group) {
 
 template <class Form>
 void pack_bytes(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
-  const std::size_t fast = rows_with_slack(job);
+  const std::size_t fast = rows_with_slack(job, kGroup - 1);
   for (std::size_t lane = 0; lane < lanes; lane += kGroup) {
     const Group group(job, lane);
     if (group.count == 0) return;
@@ -184,11 +184,13 @@ void pack_bytes(const PackJob& job, std::size_t lanes, std::uint8_t* panel) {
   }
 }
 
-/// The stretches of a group of 8 floats. Masked loads read the elements named and no others, so that a
-/// stretch is loaded from where its group would start.
+/// The stretches of a group of 8 floats. A stretch is loaded from where its group would start, and other
+/// lanes of it are masked: by the load, which then reads the elements named and no others but is many times
+/// slower on some processors, or after it, where none of them is before the first stretch.
 struct FloatGroup {
   static constexpr std::size_t kLanes = 8;
   std::size_t count = 0;
+  bool ascending = true;  ///< whether no stretch starts before the first one
   std::ptrdiff_t source[kLanes] = {};
   __m256i mask[kLanes] = {};
 
@@ -196,6 +198,7 @@ struct FloatGroup {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     for_each_stretch(job, group, group + kLanes, [&](std::size_t from, std::size_t begin, std::size_t end) {
       source[count] = static_cast<std::ptrdiff_t>(from) - static_cast<std::ptrdiff_t>(begin - group);
+      ascending = ascending && source[count] >= source[0];
       const __m256i first = _mm256_set1_epi32(static_cast<int>(begin - group));
       const __m256i last = _mm256_set1_epi32(static_cast<int>(end - group));
       mask[count++] = _mm256_andnot_si256(_mm256_cmpgt_epi32(first, lane), _mm256_cmpgt_epi32(last, lane));
@@ -203,9 +206,16 @@ struct FloatGroup {
   }
 };
 
-/// Packs a group of floats whose stretches number `kCount`.
-template <std::size_t kCount>
-void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t lanes, float* panel) {
+template <bool kWhole>
+[[gnu::always_inline]] inline __m256 load_floats(const float* from, __m256i mask) {
+  if constexpr (kWhole) return _mm256_and_ps(_mm256_loadu_ps(from), _mm256_castsi256_ps(mask));
+  return _mm256_maskload_ps(from, mask);
+}
+
+/// Packs rows first .. last of a group of floats whose stretches number `kCount`.
+template <std::size_t kCount, bool kWhole>
+void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t first, std::size_t last,
+                 std::size_t lanes, float* panel) {
   std::ptrdiff_t source[kCount];
   __m256i mask[kCount];
   for (std::size_t i = 0; i < kCount; ++i) {
@@ -213,73 +223,147 @@ void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t lanes,
     mask[i] = group.mask[i];
   }
   const auto* base = static_cast<const float*>(job.base);
-  const std::size_t *offset = job.row_offset, *end = offset + job.rows;
-  for (; offset != end; ++offset, panel += lanes) {
+  const std::size_t *offset = job.row_offset + first, *end = job.row_offset + last;
+  for (panel += first * lanes; offset != end; ++offset, panel += lanes) {
     const float* row = base + *offset;
-    __m256 v = _mm256_maskload_ps(row + source[0], mask[0]);
+    __m256 v = load_floats<kWhole>(row + source[0], mask[0]);
     for (std::size_t i = 1; i < kCount; ++i)
-      v = _mm256_or_ps(v, _mm256_maskload_ps(row + source[i], mask[i]));
+      v = _mm256_or_ps(v, load_floats<kWhole>(row + source[i], mask[i]));
     _mm256_storeu_ps(panel, v);
   }
 }
 
+template <std::size_t kCount>
+void pack_group(const PackJob& job, const FloatGroup& group, std::size_t fast, std::size_t lanes,
+                float* panel) {
+  pack_floats<kCount, true>(job, group, 0, fast, lanes, panel);
+  pack_floats<kCount, false>(job, group, fast, job.rows, lanes, panel);
+}
+
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
+  const std::size_t with_slack = rows_with_slack(job, FloatGroup::kLanes - 1);
   for (std::size_t lane = 0; lane < lanes; lane += FloatGroup::kLanes) {
     const FloatGroup group(job, lane);
+    const std::size_t fast = group.ascending ? with_slack : 0;
     switch (group.count) {
       case 0:
         return;
       case 1:
-        pack_floats<1>(job, group, lanes, panel + lane);
+        pack_group<1>(job, group, fast, lanes, panel + lane);
         break;
       case 2:
-        pack_floats<2>(job, group, lanes, panel + lane);
+        pack_group<2>(job, group, fast, lanes, panel + lane);
         break;
       case 3:
-        pack_floats<3>(job, group, lanes, panel + lane);
+        pack_group<3>(job, group, fast, lanes, panel + lane);
         break;
       default:
-        pack_floats<8>(job, group, lanes, panel + lane);
+        pack_floats<8, false>(job, group, 0, job.rows, lanes, panel + lane);
     }
   }
+}
+
+/// Lanes of a row of bytes.
+struct WholeBytes {
+  static constexpr std::size_t kLanes = 32;
+  static __m256i load(const std::uint8_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
+  static void store(std::uint8_t* to, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+};
+struct EightBytes {
+  static constexpr std::size_t kLanes = 8;
+  static __m256i load(const std::uint8_t* from) {
+    return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  }
+  static void store(std::uint8_t* to, __m256i v) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(v));
+  }
+};
+
+/// Packs the lanes from `from` on of some rows of a tap: (row & inside) ^ outside is the row XOR flip inside
+/// where `outside` is flip there, and the fill XOR flip elsewhere.
+template <class Bytes>
+void shift_bytes(const std::uint8_t* from, std::size_t from_step, const std::uint8_t* mask, __m256i fill,
+                 __m256i flip, std::uint8_t* out, std::size_t out_step, std::size_t rows) {
+  const __m256i inside = Bytes::load(mask);
+  const __m256i outside = _mm256_xor_si256(_mm256_andnot_si256(inside, fill), flip);
+  for (; rows > 0; --rows, from += from_step, out += out_step)
+    Bytes::store(out, _mm256_xor_si256(_mm256_and_si256(Bytes::load(from), inside), outside));
 }
 
 void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
   const auto* base = static_cast<const std::uint8_t*>(job.base);
   const __m256i fill = _mm256_set1_epi8(static_cast<char>(job.fill));
   const __m256i flip = _mm256_set1_epi8(static_cast<char>(job.flip));
-  for_each_shifted_row(
-      job, lanes, panel, [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out) {
-        if (!is_readable(job, at, lanes)) return pack_shifted_row(job, at, mask, lanes, job.flip, out);
-        std::size_t lane = 0;
-        for (; lane + 32 <= lanes; lane += 32) {
-          const auto* from = reinterpret_cast<const __m256i*>(base + at + lane);
-          const __m256i inside = _mm256_load_si256(reinterpret_cast<const __m256i*>(mask + lane));
-          const __m256i v = _mm256_blendv_epi8(fill, _mm256_loadu_si256(from), inside);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + lane), _mm256_xor_si256(v, flip));
-        }
-        for (; lane < lanes; lane += 8) {
-          const __m128i from = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(base + at + lane));
-          const __m128i inside = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + lane));
-          const __m128i v = _mm_blendv_epi8(_mm256_castsi256_si128(fill), from, inside);
-          _mm_storel_epi64(reinterpret_cast<__m128i*>(out + lane),
-                           _mm_xor_si128(v, _mm256_castsi256_si128(flip)));
-        }
-      });
+  const std::size_t step = job.taps * lanes;
+  for_each_tap(job, lanes, panel,
+               [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out, std::size_t rows) {
+                 const RowRange whole = readable_rows(job, at, lanes, rows);
+                 const auto row_at = [&](std::size_t r) {
+                   return at + static_cast<std::ptrdiff_t>(r * job.plane_step);
+                 };
+                 for (std::size_t r = 0; r < rows; ++r)
+                   if (r < whole.first || r >= whole.last)
+                     pack_shifted_row(job, row_at(r), mask, lanes, job.flip, out + r * step);
+                 const std::uint8_t* from = base + row_at(whole.first);
+                 std::uint8_t* to = out + whole.first * step;
+                 const std::size_t count = whole.last - whole.first;
+                 std::size_t lane = 0;
+                 for (; lane + WholeBytes::kLanes <= lanes; lane += WholeBytes::kLanes)
+                   shift_bytes<WholeBytes>(from + lane, job.plane_step, mask + lane, fill, flip, to + lane,
+                                           step, count);
+                 for (; lane < lanes; lane += EightBytes::kLanes)
+                   shift_bytes<EightBytes>(from + lane, job.plane_step, mask + lane, fill, flip, to + lane,
+                                           step, count);
+               });
 }
 
-/// Masked loads read no lane that the mask leaves out, so that rows at the edges need no care.
+/// Some vectors of lanes of a tap: what its rows have in common.
+template <int kVectors>
+struct ShiftedLanes {
+  __m256i inside[kVectors], fill[kVectors];
+
+  ShiftedLanes(const std::uint8_t* mask, __m256i fill_all) {
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      inside[v] = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + 8 * v)));
+      fill[v] = _mm256_andnot_si256(inside[v], fill_all);
+    });
+  }
+
+  /// A masked load reads no lane that the mask leaves out, and is many times slower than a whole one on some
+  /// processors.
+  template <bool kWhole>
+  [[gnu::always_inline]] void pack(const int* from, std::uint32_t* out) const {
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      const auto* at = reinterpret_cast<const __m256i*>(from + 8 * v);
+      const __m256i lanes = kWhole ? _mm256_and_si256(_mm256_loadu_si256(at), inside[v])
+                                   : _mm256_maskload_epi32(from + 8 * v, inside[v]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8 * v), _mm256_or_si256(lanes, fill[v]));
+    });
+  }
+
+  void pack(const int* from, std::size_t from_step, std::uint32_t* out, std::size_t out_step,
+            std::size_t rows, RowRange whole) const {
+    for (std::size_t r = 0; r < rows; ++r, from += from_step, out += out_step)
+      r >= whole.first&& r < whole.last ? pack<true>(from, out) : pack<false>(from, out);
+  }
+};
+
 void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
   const auto* base = static_cast<const int*>(job.base);
   const __m256i fill = _mm256_set1_epi32(static_cast<int>(job.fill));
-  for_each_shifted_row(
-      job, lanes, panel, [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) {
-        for (std::size_t lane = 0; lane < lanes; lane += 8) {
-          const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + lane));
-          const __m256i inside = _mm256_cvtepi8_epi32(bytes);
-          const __m256i v = _mm256_maskload_epi32(base + at + static_cast<std::ptrdiff_t>(lane), inside);
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + lane), _mm256_blendv_epi8(fill, v, inside));
-        }
+  const std::size_t step = job.taps * lanes;
+  for_each_tap(
+      job, lanes, panel,
+      [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out, std::size_t rows) {
+        const RowRange whole = readable_rows(job, at, lanes, rows);
+        const int* from = base + at;
+        std::size_t lane = 0;
+        for (; lane + 16 <= lanes; lane += 16)
+          ShiftedLanes<2>(mask + lane, fill).pack(from + lane, job.plane_step, out + lane, step, rows, whole);
+        if (lane < lanes)
+          ShiftedLanes<1>(mask + lane, fill).pack(from + lane, job.plane_step, out + lane, step, rows, whole);
       });
 }
 

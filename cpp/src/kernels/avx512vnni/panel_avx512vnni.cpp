@@ -200,27 +200,6 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
-/// Calls tap_rows(at, mask, out, count) for stretches of panel rows of one tap and consecutive planes: row i
-/// of a stretch is of lanes from `at` + i * plane_step on, and goes to `out` + i * taps * lanes. A mask then
-/// serves many rows, and the planes of a stretch stay in the first-level cache for all taps.
-template <class TapRows>
-[[gnu::always_inline]] inline void for_each_tap(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel,
-                                                TapRows tap_rows) {
-  constexpr std::size_t kPlanes = 16;
-  const std::size_t end = job.first_row + job.rows;
-  for (std::size_t plane = job.first_row / job.taps; plane * job.taps < end; plane += kPlanes) {
-    for (std::size_t tap = 0; tap < job.taps; ++tap) {
-      const std::size_t first = plane * job.taps + tap < job.first_row ? plane + 1 : plane;
-      const std::size_t past = tap < end ? (end - tap + job.taps - 1) / job.taps : 0;
-      const std::size_t last = past < plane + kPlanes ? past : plane + kPlanes;
-      if (first >= last) continue;
-      tap_rows(static_cast<std::ptrdiff_t>(first * job.plane_step) + job.tap_offset[tap],
-               _mm512_movepi8_mask(_mm512_load_si512(job.masks + kMostLanes * tap)),
-               panel + (first * job.taps + tap - job.first_row) * lanes, last - first);
-    }
-  }
-}
-
 /// Masked loads read no lane that the mask leaves out, so that rows at the edges need no care.
 void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
   const auto* base = static_cast<const std::uint8_t*>(job.base);
@@ -232,7 +211,8 @@ void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
     return _mm512_xor_si512(_mm512_mask_loadu_epi8(fill, inside, from), flip);
   };
   for_each_tap(job, lanes, panel,
-               [&](std::ptrdiff_t at, __mmask64 inside, std::uint8_t* out, std::size_t count) {
+               [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out, std::size_t count) {
+                 const __mmask64 inside = _mm512_movepi8_mask(_mm512_load_si512(mask));
                  const std::uint8_t* from = base + at;
                  if (lanes == kMostLanes) {
                    for (; count > 0; --count, from += job.plane_step, out += step)
