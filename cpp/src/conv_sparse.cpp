@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <span>
 
 #include "cache_budget.h"
 #include "checked_size.h"
@@ -80,15 +81,19 @@ class SparseWeightKernel final : public WeightKernel {
     return conv_.stage.adds_in_kernel() ? static_cast<const float*>(conv_.residual) + offset : nullptr;
   }
 
-  /// The passes over what jobs have stored: in the order of memory if that is all rows.
+  /// The passes over what jobs have stored: in the order of memory if these are neighbouring channels.
   void finish(const PackedSparse& packed, const SparseJob& job, std::size_t start, std::size_t lanes) const {
-    if (job.last_row - job.first_row == packed.rows)
-      return conv_.stage.finish({conv_.out, conv_.residual, start, packed.rows, lanes, job.out_stride},
-                                conv_.kernels);
-    for (std::size_t row = job.first_row; row < job.last_row; ++row) {
-      const std::size_t at = start + packed.row_order[row] * job.out_stride;
-      conv_.stage.finish({conv_.out, conv_.residual, at, 1, lanes, job.out_stride}, conv_.kernels);
-    }
+    const auto rows = std::span(packed.row_order).subspan(job.first_row, job.last_row - job.first_row);
+    if (rows.empty()) return;
+    const auto [first, last] = std::ranges::minmax(rows);
+    const bool neighbours = last - first + 1 == rows.size();
+    const auto finish_rows = [&](std::size_t channel, std::size_t count) {
+      conv_.stage.finish(
+          {conv_.out, conv_.residual, start + channel * job.out_stride, count, lanes, job.out_stride},
+          conv_.kernels);
+    };
+    if (neighbours) return finish_rows(first, rows.size());
+    for (std::uint32_t channel : rows) finish_rows(channel, 1);
   }
 
   const ConvCall& conv_;

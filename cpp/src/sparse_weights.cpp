@@ -95,7 +95,8 @@ std::size_t SparseWeights::part_start(std::size_t group, std::size_t part, std::
     const std::size_t middle = (low + high) / 2;
     work_before(packed, middle) < wanted ? low = middle + 1 : high = middle;
   }
-  return std::min(round_up(low, kRowChunk), packed.rows);
+  if (part == parts) return packed.rows;
+  return std::min((low + kRowChunk / 2) / kRowChunk * kRowChunk, packed.rows);
 }
 
 }  // namespace gristmill

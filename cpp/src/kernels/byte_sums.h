@@ -46,26 +46,35 @@ class ByteSums {
     });
   }
 
-  /// Each group fetches what the next row will read in its place: processors foresee neither where rows end
-  /// nor where the next begins.
   void run() const {
     for (std::size_t row = 0; row < job_.rows; ++row) {
       const std::size_t first = row * job_.stride, end = first + job_.count;
-      std::size_t i = first;
-      for (; i + Level::kBytes <= end; i += Level::kBytes) {
-        __builtin_prefetch(job_.a + i + job_.stride);
-        __builtin_prefetch(job_.b + i + job_.stride);
-        Level::store(job_.out + i, sum(Level::load(job_.a + i), Level::load(job_.b + i)));
+      if (job_.count >= Level::kBytes) {
+        add_row(first, end - Level::kBytes);
+      } else {
+        const auto a = Level::load_first(job_.a + first, job_.count);
+        const auto b = Level::load_first(job_.b + first, job_.count);
+        Level::store_first(job_.out + first, sum(a, b), job_.count);
       }
-      if (i == end) continue;
-      const auto a = Level::load_first(job_.a + i, end - i), b = Level::load_first(job_.b + i, end - i);
-      Level::store_first(job_.out + i, sum(a, b), end - i);
     }
   }
 
  private:
   using Bytes = typename Level::Bytes;
   using Floats = typename Level::Floats;
+
+  /// A row whose last vector, at `last`, may overlap the one before: it is read before sums take the place of
+  /// an operand. Each vector fetches what the next row will read in its place: processors foresee neither
+  /// where rows end nor where the next begins.
+  void add_row(std::size_t first, std::size_t last) const {
+    const Bytes last_a = Level::load(job_.a + last), last_b = Level::load(job_.b + last);
+    for (std::size_t i = first; i < last; i += Level::kBytes) {
+      __builtin_prefetch(job_.a + i + job_.stride);
+      __builtin_prefetch(job_.b + i + job_.stride);
+      Level::store(job_.out + i, sum(Level::load(job_.a + i), Level::load(job_.b + i)));
+    }
+    Level::store(job_.out + last, sum(last_a, last_b));
+  }
 
   template <int k, bool is_signed>
   static float scaled(float ratio) {

@@ -10,6 +10,7 @@ void install_dense_f32_avx2(DenseKernels& slots);
 void install_depthwise_avx2(DepthwiseKernels& slots);
 void install_elementwise_avx2(ElementwiseKernels& slots);
 void install_pool_avx2(PoolKernels& slots);
+void install_shift_avx2(PanelKernels& slots);
 void install_sparse_avx2(SparseKernels& slots);
 void install_transpose_avx2(TransposeKernels& slots);
 void install_weight_avx2(WeightKernels& slots);
@@ -24,6 +25,7 @@ void install_avx2(KernelTable& table) {
   install_depthwise_avx2(table.depthwise);
   install_elementwise_avx2(table.elementwise);
   install_pool_avx2(table.pool);
+  install_shift_avx2(table.panel);
   install_sparse_avx2(table.sparse);
   install_transpose_avx2(table.transpose);
   install_weight_avx2(table.weight);

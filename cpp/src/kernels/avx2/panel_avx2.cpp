@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/unroll.h"
 #include "panel_kernels.h"
 
 /// Quads are made in registers, 16 lanes at a time. A group of lanes that lies in one run is one load.
@@ -263,110 +262,6 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   }
 }
 
-/// Lanes of a row of bytes.
-struct WholeBytes {
-  static constexpr std::size_t kLanes = 32;
-  static __m256i load(const std::uint8_t* from) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  }
-  static void store(std::uint8_t* to, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
-};
-struct EightBytes {
-  static constexpr std::size_t kLanes = 8;
-  static __m256i load(const std::uint8_t* from) {
-    return _mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
-  }
-  static void store(std::uint8_t* to, __m256i v) {
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(v));
-  }
-};
-
-/// Packs the lanes from `from` on of some rows of a tap: (row & inside) ^ outside is the row XOR flip inside
-/// where `outside` is flip there, and the fill XOR flip elsewhere.
-template <class Bytes>
-void shift_bytes(const std::uint8_t* from, std::size_t from_step, const std::uint8_t* mask, __m256i fill,
-                 __m256i flip, std::uint8_t* out, std::size_t out_step, std::size_t rows) {
-  const __m256i inside = Bytes::load(mask);
-  const __m256i outside = _mm256_xor_si256(_mm256_andnot_si256(inside, fill), flip);
-  for (; rows > 0; --rows, from += from_step, out += out_step)
-    Bytes::store(out, _mm256_xor_si256(_mm256_and_si256(Bytes::load(from), inside), outside));
-}
-
-void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
-  const auto* base = static_cast<const std::uint8_t*>(job.base);
-  const __m256i fill = _mm256_set1_epi8(static_cast<char>(job.fill));
-  const __m256i flip = _mm256_set1_epi8(static_cast<char>(job.flip));
-  const std::size_t step = job.taps * lanes;
-  for_each_tap(job, lanes, panel,
-               [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint8_t* out, std::size_t rows) {
-                 const RowRange whole = readable_rows(job, at, lanes, rows);
-                 const auto row_at = [&](std::size_t r) {
-                   return at + static_cast<std::ptrdiff_t>(r * job.plane_step);
-                 };
-                 for (std::size_t r = 0; r < rows; ++r)
-                   if (r < whole.first || r >= whole.last)
-                     pack_shifted_row(job, row_at(r), mask, lanes, job.flip, out + r * step);
-                 const std::uint8_t* from = base + row_at(whole.first);
-                 std::uint8_t* to = out + whole.first * step;
-                 const std::size_t count = whole.last - whole.first;
-                 std::size_t lane = 0;
-                 for (; lane + WholeBytes::kLanes <= lanes; lane += WholeBytes::kLanes)
-                   shift_bytes<WholeBytes>(from + lane, job.plane_step, mask + lane, fill, flip, to + lane,
-                                           step, count);
-                 for (; lane < lanes; lane += EightBytes::kLanes)
-                   shift_bytes<EightBytes>(from + lane, job.plane_step, mask + lane, fill, flip, to + lane,
-                                           step, count);
-               });
-}
-
-/// Some vectors of lanes of a tap: what its rows have in common.
-template <int kVectors>
-struct ShiftedLanes {
-  __m256i inside[kVectors], fill[kVectors];
-
-  ShiftedLanes(const std::uint8_t* mask, __m256i fill_all) {
-    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
-      inside[v] = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(mask + 8 * v)));
-      fill[v] = _mm256_andnot_si256(inside[v], fill_all);
-    });
-  }
-
-  /// A masked load reads no lane that the mask leaves out, and is many times slower than a whole one on some
-  /// processors.
-  template <bool kWhole>
-  [[gnu::always_inline]] void pack(const int* from, std::uint32_t* out) const {
-    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
-      const auto* at = reinterpret_cast<const __m256i*>(from + 8 * v);
-      const __m256i lanes = kWhole ? _mm256_and_si256(_mm256_loadu_si256(at), inside[v])
-                                   : _mm256_maskload_epi32(from + 8 * v, inside[v]);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8 * v), _mm256_or_si256(lanes, fill[v]));
-    });
-  }
-
-  void pack(const int* from, std::size_t from_step, std::uint32_t* out, std::size_t out_step,
-            std::size_t rows, RowRange whole) const {
-    for (std::size_t r = 0; r < rows; ++r, from += from_step, out += out_step)
-      r >= whole.first&& r < whole.last ? pack<true>(from, out) : pack<false>(from, out);
-  }
-};
-
-void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
-  const auto* base = static_cast<const int*>(job.base);
-  const __m256i fill = _mm256_set1_epi32(static_cast<int>(job.fill));
-  const std::size_t step = job.taps * lanes;
-  for_each_tap(
-      job, lanes, panel,
-      [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out, std::size_t rows) {
-        const RowRange whole = readable_rows(job, at, lanes, rows);
-        const int* from = base + at;
-        std::size_t lane = 0;
-        for (; lane + 16 <= lanes; lane += 16)
-          ShiftedLanes<2>(mask + lane, fill).pack(from + lane, job.plane_step, out + lane, step, rows, whole);
-        if (lane < lanes)
-          ShiftedLanes<1>(mask + lane, fill).pack(from + lane, job.plane_step, out + lane, step, rows, whole);
-      });
-}
-
 void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::size_t count,
                        std::uint8_t flip, std::uint8_t* quads) {
   const __m128i flips = _mm_set1_epi8(static_cast<char>(flip));
@@ -390,8 +285,6 @@ void install_panel_avx2(PanelKernels& slots) {
   slots.pack_quads = pack_bytes<Quads>;
   slots.pack_planar_u8 = pack_bytes<Planar>;
   slots.pack_planar_f32 = pack_planar_f32;
-  slots.shift_u8 = shift_u8;
-  slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
 }
 
