@@ -103,7 +103,7 @@ PackedConv pack_conv(py::handle weights, py::handle stride, py::handle padding, 
 }
 
 /// `channel_axis` is 0 for weights of a linear layer and 1 for the right operand of a product.
-PackedLinear pack_dense_linear(py::handle weights, int channel_axis) {
+PackedLinear pack_dense_linear(py::handle weights, int channel_axis, std::size_t call_rows = 1) {
   const py::array array = contiguous(weights, "weights");
   require_rank(array, 2, "weights");
   const auto extent = [&](int axis) { return static_cast<std::size_t>(array.shape(axis)); };
@@ -114,21 +114,23 @@ PackedLinear pack_dense_linear(py::handle weights, int channel_axis) {
             active_isa()};
   return {LinearWeights<std::int8_t>{static_cast<const std::int8_t*>(array.data()), channels, k, channel_step,
                                      k_step},
-          active_isa()};
+          active_isa(), call_rows};
 }
 
-PackedLinear pack_linear(py::handle weights, py::handle format) {
+PackedLinear pack_linear(py::handle weights, py::handle format, py::handle rows) {
+  const auto call_rows = static_cast<std::size_t>(parse_bounded(rows, 0, 0x7FFFFFFF, "rows"));
   const auto pack_sparse = [](const CsrStorage& storage, SparseKind kind) {
     return std::visit([&](const auto& csr) { return PackedLinear(csr, kind, active_isa()); }, storage.matrix);
   };
   if (const CsrStorage* matrix = sparse_matrix(weights)) {
     const auto kind = parse_format(format, true, matrix->is_f32());
-    return kind ? pack_sparse(*matrix, *kind) : pack_dense_linear(dense_from_sparse(*matrix), 0);
+    return kind ? pack_sparse(*matrix, *kind) : pack_dense_linear(dense_from_sparse(*matrix), 0, call_rows);
   }
   const py::array array = contiguous(weights, "weights");
   require_rank(array, 2, "weights");
   const auto kind = parse_format(format, false, weight_type(array) == DType::f32);
-  return kind ? pack_sparse(sparse_from_dense(array, "weights"), *kind) : pack_dense_linear(array, 0);
+  return kind ? pack_sparse(sparse_from_dense(array, "weights"), *kind)
+              : pack_dense_linear(array, 0, call_rows);
 }
 
 /// A linear layer under the names that its arguments have in a product.
@@ -147,7 +149,8 @@ auto named_as_product(const Call& call) {
 
 /// One class each, so that help() and errors tell a layer's weights from an operand.
 struct PackedLayer : PackedLinear {
-  PackedLayer(py::handle weights, py::handle format) : PackedLinear(pack_linear(weights, format)) {}
+  PackedLayer(py::handle weights, py::handle format, py::handle rows)
+      : PackedLinear(pack_linear(weights, format, rows)) {}
 };
 struct PackedOperand : PackedLinear {
   explicit PackedOperand(py::handle b)
@@ -287,13 +290,17 @@ The object is opaque, belongs to the level that was active when it was made, and
 Args:
     weights: int8 or float32 of shape (out features, in features), or a CsrMatrix of that shape.
     format: As for PackedConv.
+    rows: Rows of most calls. Some levels have a faster form of dense int8 weights for batches, which is slower
+        for few rows; results are the same.
 
 The object is opaque, belongs to the level that was active when it was made, and cannot be pickled.)");
-  layer.def(py::init<py::handle, py::handle>(), py::arg("weights"), py::kw_only(),
-            py::arg("format") = py::none());
+  layer.def(py::init<py::handle, py::handle, py::handle>(), py::arg("weights"), py::kw_only(),
+            py::arg("format") = py::none(), py::arg("rows") = 1);
   layer.def_property_readonly(
       "format", [](const PackedLayer& w) { return format_name(w.sparse_kind()); },
       "The format of the weights.");
+  layer.def_property_readonly(
+      "batched", [](const PackedLayer& w) { return w.batched(); }, "Whether they have the form for batches.");
   layer.def("__repr__", [](const PackedLayer& w) { return linear_repr(w, "PackedLinear"); });
   add_common(layer, "PackedLinear");
 
@@ -336,6 +343,10 @@ void bind_dense(py::module_& m) {
   m.def("conv2d", &run_conv, py::arg("x"), py::arg("weights"), py::arg("x_zero_point") = 0,
         py::arg("epilogue") = none, py::arg("residual") = none, py::arg("out") = none,
         py::arg("threads") = none, "See gristmill.kernels.conv2d.");
+  m.def(
+      "batch_pays", [](std::size_t rows, std::string_view isa) { return batch_pays(rows, parse_isa(isa)); },
+      py::arg("rows"), py::arg("isa"),
+      "Whether a level's form of dense int8 weights for batches is faster with so many rows.");
   m.def(
       "linear",
       [](py::handle x, const PackedLayer& w, py::handle zero_point, EpilogueSpec* epilogue,

@@ -14,6 +14,8 @@
 ///     convolution   weights, packed once            quad panel of pixels       Y[m][p]: channels in rows
 ///     linear        activations, packed per call    weights, packed once       Y[n][m]: channels in lanes
 ///
+/// A linear layer that is packed for batches (linear.h) runs as a convolution of one pixel for each row.
+///
 /// Storage of int8 operands is in groups of `depth` K of a row, and of four K of a lane, where D is K rounded
 /// up to whole groups of `depth`, which is 4 but for kernels that multiply tiles:
 ///

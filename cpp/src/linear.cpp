@@ -8,6 +8,7 @@
 #include "cache_budget.h"
 #include "checked_size.h"
 #include "gristmill/error.h"
+#include "linear_batched.h"
 #include "linear_sparse.h"
 #include "packed_weights.h"
 #include "workspace_buffers.h"
@@ -168,9 +169,25 @@ std::unique_ptr<const PackedWindows> wide_windows(const CsrMatrix<std::int8_t>& 
 
 }  // namespace
 
-PackedLinear::PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa)
-    : isa_(isa),
-      packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
+bool batch_pays(std::size_t rows, Isa isa) {
+  const DenseKernels& kernels = kernel_table(isa).dense;
+  const DenseKernel& faster = kernels.no_saturation.channels_in_rows;
+  if (faster.multiply == kernels.general.channels_in_rows.multiply) return false;
+  // Half lane blocks are multiplied where that is enough; a single row rides along at the price of two.
+  const std::size_t half = faster.lane_block / 2, rest = rows % half;
+  const std::size_t lanes = rows > half && rest == 1 ? rows + 1 : round_up(rows, half);
+  return rows > 0 && 4 * lanes <= 5 * rows;
+}
+
+PackedLinear::PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa, std::size_t call_rows)
+    : isa_(isa) {
+  const auto pack = [&](WeightSide side) {
+    return std::make_unique<const PackedWeights>(view_of(weights), side, kernel_table(isa));
+  };
+  if (batch_pays(call_rows, isa)) packed_ = pack(WeightSide::broadcast);
+  batched_ = packed_ != nullptr && packed_->is_coupled();
+  if (!batched_) packed_ = pack(WeightSide::lane);
+}
 PackedLinear::PackedLinear(const LinearWeights<float>& weights, Isa isa)
     : isa_(isa),
       packed_(std::make_unique<const PackedWeights>(view_of(weights), WeightSide::lane, kernel_table(isa))) {}
@@ -208,11 +225,11 @@ const char* PackedLinear::variant_name() const {
 void linear(const PackedLinear& weights, const LinearInput& input, const OutputStage& stage,
             const void* residual, void* out, int threads, Workspace& workspace) {
   require_input(weights, input, stage, residual);
-  if (weights.is_sparse())
-    return linear_sparse({weights.sparse(), weights.windows(input.rows), input, stage, residual, out, threads,
-                          workspace.buffers(), kernel_table(weights.isa())});
-  const PackedWeights& packed = weights.packed();
   const KernelTable& kernels = kernel_table(weights.isa());
+  const BatchCall batch{input, stage, residual, out, threads, workspace.buffers(), kernels};
+  if (weights.is_sparse()) return linear_sparse({batch, weights.sparse(), weights.windows(input.rows)});
+  if (weights.batched()) return linear_batched(batch, weights.packed());
+  const PackedWeights& packed = weights.packed();
   const bool f32 = packed.is_f32();
   LinearCall call{packed,
                   input,

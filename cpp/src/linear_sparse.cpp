@@ -19,7 +19,7 @@ struct LanePasses {
   std::size_t first = 0;              // row of this pass
   std::size_t end = 0;                // of the rows that run in passes
 
-  std::size_t channels() const { return call.weights.channels(); }
+  std::size_t channels() const { return call.channels(); }
   std::size_t out_element() const { return element_size(call.stage.output()); }
   std::size_t block_lanes(std::size_t block) const {
     return std::min(lane_block, end - first - block * lane_block);
@@ -30,32 +30,18 @@ struct LanePasses {
   }
 };
 
-/// The last, incomplete group of four columns of a quad panel.
-void pack_last_group(const std::uint8_t* x, std::size_t stride, std::size_t lanes, std::size_t count,
-                     std::uint8_t flip, std::uint8_t* group) {
-  for (std::size_t lane = 0; lane < lanes; ++lane) {
-    for (std::size_t i = 0; i < count; ++i)
-      group[4 * lane + i] = static_cast<std::uint8_t>(x[lane * stride + i] ^ flip);
-  }
-}
-
 /// Transposes the rows of one lane block into a panel.
 void pack_panel(const LanePasses& passes, std::size_t row, std::size_t lanes, void* panel) {
-  const LinearInput& input = passes.call.input;
-  const TransposeKernels& kernels = passes.call.kernels.transpose;
-  const std::size_t stride = input.k * element_size(input.type), lane_block = passes.lane_block;
-  const auto* x = static_cast<const std::uint8_t*>(input.data) + row * stride;
-  const std::uint8_t flip = passes.form.flip;
-  switch (panel_kind(passes.call.weights.kind())) {
+  const SparseLinearCall& call = passes.call;
+  const std::size_t stride = call.row_bytes(), k = call.input.k, lane_block = passes.lane_block;
+  switch (panel_kind(call.weights.kind())) {
     case PanelKind::planar_u8:
-      return kernels.bytes({x, stride, panel, lane_block, lanes, input.k, flip});
+      return call.kernels.transpose.bytes(
+          {call.row(row), stride, panel, lane_block, lanes, k, passes.form.flip});
     case PanelKind::planar_f32:
-      return kernels.words({x, stride, panel, lane_block * 4, lanes, input.k, 0});
+      return call.kernels.transpose.words({call.row(row), stride, panel, lane_block * 4, lanes, k, 0});
     case PanelKind::quads:
-      kernels.words({x, stride, panel, lane_block * 4, lanes, input.k / 4, flip * 0x01010101u});
-      const std::size_t whole = input.k / 4 * 4;
-      pack_last_group(x + whole, stride, lanes, input.k - whole, flip,
-                      static_cast<std::uint8_t*>(panel) + whole * lane_block);
+      return pack_quads(call, row, lanes, lane_block, passes.form.flip, {}, panel);
   }
 }
 
@@ -86,23 +72,6 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   call.weights.format().multiply(job);
 }
 
-/// Moves channels [first, first + count) of a stored block to the output and runs the epilogue's passes.
-void unload(const LanePasses& passes, std::size_t block, std::size_t channel, std::size_t count) {
-  const SparseLinearCall& call = passes.call;
-  const std::size_t element = passes.out_element(), channels = passes.channels();
-  const std::size_t lanes = passes.block_lanes(block);
-  const std::size_t offset = (passes.first + block * passes.lane_block) * channels + channel;
-  const std::byte* from = passes.stored(block) + channel * passes.lane_block * element;
-  void* to = static_cast<std::byte*>(call.out) + offset * element;
-  const std::size_t from_stride = passes.lane_block * element, to_stride = channels * element;
-  if (element == 1)
-    call.kernels.transpose.bytes({from, from_stride, to, to_stride, count, lanes, 0});
-  else
-    call.kernels.transpose.words({from, from_stride, to, to_stride, count, lanes, 0});
-  if (call.stage.has_passes())
-    call.stage.finish({call.out, call.residual, offset, lanes, count, channels}, call.kernels);
-}
-
 void run_pass(const LanePasses& passes) {
   constexpr std::size_t kUnloaded = 128;  // channels of a task
   const SparseLinearCall& call = passes.call;
@@ -113,8 +82,10 @@ void run_pass(const LanePasses& passes) {
                   multiply(passes, scratch, task / passes.parts, task % passes.parts);
                 });
   for_each_task(call.buffers, blocks * chunks, call.threads, [&](WorkerScratch&, std::size_t task) {
-    const std::size_t channel = task % chunks * kUnloaded;
-    unload(passes, task / chunks, channel, std::min(kUnloaded, passes.channels() - channel));
+    const std::size_t block = task / chunks, channel = task % chunks * kUnloaded;
+    unload(call, {passes.stored(block) + channel * passes.lane_block * passes.out_element(),
+                  passes.lane_block, passes.first + block * passes.lane_block, passes.block_lanes(block),
+                  channel, std::min(kUnloaded, passes.channels() - channel)});
   });
 }
 

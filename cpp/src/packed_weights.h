@@ -83,6 +83,8 @@ class PackedWeights {
   /// The way of multiplying s8 weights that they were packed for.
   const DenseS8Variant& variant() const { return *variant_; }
   const char* variant_name() const;
+  /// Whether they are of the broadcast side and for the kernels that take DenseCouples.
+  bool is_coupled() const { return coupled_.bytes() != 0; }
 
   /// The block that starts with this row of the group; `row` is a multiple of block().
   const std::byte* at(std::size_t group, std::size_t row) const;

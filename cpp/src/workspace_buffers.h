@@ -27,7 +27,7 @@ struct alignas(128) TaskCounter {
 /// layer and read often belongs here: a core that rewrites what another has read waits for every cache line.
 struct alignas(128) WorkerScratch {
   AlignedBuffer panel;   ///< packed activations
-  AlignedBuffer staged;  ///< planes of one image's group
+  AlignedBuffer staged;  ///< planes of one image's group, or outputs before they are transposed
   AlignedBuffer plane;   ///< one plane
   AlignedBuffer sums;    ///< accumulators between K blocks
   AlignedBuffer masks;   ///< of the taps of shifted planes

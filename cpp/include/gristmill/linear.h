@@ -18,8 +18,12 @@
 /// for others, and where K is ragged, a call packs them by blocks of rows. It multiplies tiles of rows and
 /// lanes that stay in the second-level cache. With one row it streams the weights once.
 ///
-/// Sparse weights run as in a convolution, with the rows of the batch in the lanes: blocks of rows are
-/// transposed into panels, and outputs are transposed back. What is too few rows to fill the lanes of a panel
+/// Kernels that take coupled weights (dense_kernels.h) are faster, but have the channels in rows. Dense int8
+/// weights may be packed for them: a call then runs as in a convolution, with the rows of the batch in the
+/// lanes of panels, and outputs are transposed back. Rows that do not fill the lanes take as long as if they
+/// did, so that it pays for some batches only.
+///
+/// Sparse weights always run like this. What is too few rows to fill the lanes of a panel
 /// runs by kernels of their own, which have the outputs in their lanes (window_kernels.h), so that the time
 /// never falls when a row is added.
 namespace gristmill {
@@ -36,11 +40,15 @@ struct LinearWeights {
   std::size_t channel_step, k_step;
 };
 
+/// Whether calls of so many rows are faster with dense int8 weights that are coupled.
+bool batch_pays(std::size_t rows, Isa isa);
+
 /// The weights of a linear layer, packed for one level: their layout is that level's and is never stored.
 class PackedLinear {
  public:
-  /// Throws Error(limit) if an int32 accumulator could overflow.
-  PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa);
+  /// Throws Error(limit) if an int32 accumulator could overflow. Calls may have any number of rows, but are
+  /// fastest with as many as `call_rows`, or with few.
+  PackedLinear(const LinearWeights<std::int8_t>& weights, Isa isa, std::size_t call_rows = 1);
   PackedLinear(const LinearWeights<float>& weights, Isa isa);
   /// Row m of the matrix holds the weights of output m. The kind is quads or blocks for int8 and singles for
   /// f32; else Error(argument).
@@ -53,6 +61,8 @@ class PackedLinear {
   Isa isa() const { return isa_; }
   bool is_f32() const;
   bool is_sparse() const { return sparse_ != nullptr; }
+  /// Whether the weights are dense and coupled, for batches.
+  bool batched() const { return batched_; }
   /// The sparse format, if it is one.
   std::optional<SparseKind> sparse_kind() const;
   std::size_t out_channels() const;
@@ -72,6 +82,7 @@ class PackedLinear {
 
  private:
   Isa isa_;
+  bool batched_ = false;
   std::unique_ptr<const PackedWeights> packed_;
   std::unique_ptr<const SparseWeights> sparse_;
   std::unique_ptr<const PackedWindows> windows_, wide_windows_;
