@@ -46,15 +46,18 @@ def test_shapes_up_to_67_are_exact(isa: str, dtype: str, kind: str) -> None:
             np.testing.assert_array_equal(y, product(x, weights, zero_point), err_msg=f"{rows} x {channels} x {k}")
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 200])
-def test_large_layers_are_exact_on_any_thread_count(isa: str, rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 16, 200])
+@pytest.mark.parametrize("most", [60, 127])
+def test_large_layers_are_exact_on_any_thread_count(isa: str, rows: int, most: int) -> None:
     rng = np.random.default_rng(12)
     x = rng.integers(0, 256, (rows, 1000)).astype(np.uint8)
-    weights = rng.integers(-127, 128, (777, 1000)).astype(np.int8)
-    packed, expected = kernels.PackedLinear(weights), product(x, weights, 131)
-    for threads in (1, 2, 3, 4):
-        y = kernels.linear(x, packed, x_zero_point=131, threads=threads)
-        np.testing.assert_array_equal(y, expected)
+    weights = rng.integers(-most, most + 1, (777, 1000)).astype(np.int8)
+    expected = product(x, weights, 131)
+    for packed in (kernels.PackedLinear(weights), kernels.PackedLinear(weights, rows=16)):
+        assert packed.batched <= (isa == "avx2" and most == 60)
+        for threads in (1, 2, 3, 4):
+            y = kernels.linear(x, packed, x_zero_point=131, threads=threads)
+            np.testing.assert_array_equal(y, expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 77), (5, 64, 17), (33, 129, 65), (200, 50, 300)])
@@ -176,6 +179,30 @@ def test_residuals_are_those_of_separate_operators(isa: str, output: str, added:
     sides = (other, quantization, plain, stored) if first else (plain, stored, other, quantization)
     expected = np.maximum(oracle.separate_add(*sides, total, output), total[1])
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("output", ["uint8", "int8", "int32", "float32"])
+@pytest.mark.parametrize("rows", [1, 2, 8, 13, 16, 17, 24, 50])
+def test_weights_for_batches_give_the_same_bits(isa: str, rows: int, output: str) -> None:
+    rng = np.random.default_rng(19)
+    weights = np.clip(np.rint(rng.standard_normal((150, 203)) * 30), -127, 127).astype(np.int8)
+    x, other = (rng.integers(0, 256, (rows, n)).astype(np.uint8) for n in (203, 150))
+    byte = output in ("uint8", "int8")
+    epilogue = kernels.Epilogue(
+        output=output,  # type: ignore[arg-type]
+        bias=rng.integers(-1000, 1000, 150).astype(np.int32),
+        scale=None if output == "int32" else rng.uniform(6e-4, 1.6e-3, 150).astype(np.float32),
+        zero_point=7 if byte else 0,
+        output_scale=0.1 if byte else 0.0,
+        residual=kernels.Residual("uint8", scale=0.1, sum_scale=0.2) if byte else None,
+    )
+    packed = [kernels.PackedLinear(weights, rows=n) for n in (1, 16)]
+    assert [p.batched for p in packed] == [False, isa == "avx2"]
+    one, many = (
+        kernels.linear(x, p, x_zero_point=128, epilogue=epilogue, residual=other if byte else None) for p in packed
+    )
+    assert len(np.unique(one)) > 50
+    np.testing.assert_array_equal(one, many)
 
 
 def test_f32_residual_and_relu(isa: str) -> None:

@@ -272,6 +272,26 @@ def test_weights_are_packed_once_for_all_batches() -> None:
     assert len(session._packer._packed) == 2
 
 
+@pytest.mark.parametrize("most", [60, 127])
+def test_weights_have_a_form_for_batches_where_that_is_faster(isa: str, most: int) -> None:
+    net = Network()
+    scale, zero = net.constant(0.05), net.constant(120, np.uint8)
+    x = net.add("DequantizeLinear", net.add("QuantizeLinear", net.input("n", 256), scale, zero), scale, zero)
+    values = net.constant(net.random.integers(-most, most + 1, (256, 24)), np.int8)
+    weights = net.add("DequantizeLinear", values, net.constant(0.01), net.constant(0, np.int8))
+    session = gm.InferenceSession(net.graph(net.add("MatMul", x, weights)), threads=1)
+    rows = net.random.standard_normal((17, 256)).astype(np.float32)
+    (expected,) = session.run(None, {"x": rows[:1]})
+    (first,) = session._packer._packed.values()
+    for n in (16, 17, 2, 8):
+        (y,) = session.run(None, {"x": rows[:n]})
+        np.testing.assert_array_equal(y[:1], expected)
+    packed = [*session._packer._packed.values()]
+    assert first in packed
+    forms = [False, True] if isa == "avx2" and most == 60 else [False]
+    assert sorted(getattr(p, "batched", False) for p in packed) == forms
+
+
 def test_what_sessions_do_not_need_is_not_imported() -> None:
     program = (
         "import sys, gristmill; from gristmill.loaders import load; "

@@ -148,9 +148,12 @@ class PackedLinear:
         weights: _Array | _SparseMatrix,
         *,
         format: str | None = None,  # noqa: A002
+        rows: int = 1,
     ) -> None: ...
     @property
     def format(self) -> str: ...
+    @property
+    def batched(self) -> bool: ...
     @property
     def isa(self) -> str: ...
     @property
@@ -177,6 +180,7 @@ def conv2d(
     out: _Array | None = None,
     threads: int | None = None,
 ) -> _Array: ...
+def batch_pays(rows: int, isa: str) -> bool: ...
 def linear(
     x: _Array,
     weights: PackedLinear,

@@ -74,7 +74,7 @@ def gemm_calls(m: int, k: int, n: int) -> dict[str, tuple[Call, float]]:
     x = generator.integers(0, 256, (n, k), np.uint8)
     weights = np.clip(np.rint(generator.standard_normal((m, k)) * 30), -127, 127).astype(np.int8)
     epilogue = Epilogue(output="uint8", scale=np.full(m, 1e-4, np.float32), zero_point=128)
-    packed = kernels.PackedLinear(weights)
+    packed = kernels.PackedLinear(weights, rows=n)
     out = kernels.linear(x, packed, x_zero_point=128, epilogue=epilogue, threads=1)
     xf, packed_f = x.astype(np.float32), kernels.PackedLinear(weights.astype(np.float32))
     out_f = kernels.linear(xf, packed_f, threads=1)

@@ -75,7 +75,7 @@ def linear_calls(rows: int, sparsities: Sequence[float], size: int = 2048) -> di
         return lambda: kernels.linear(x, packed, epilogue=epilogue, out=out, threads=1)
 
     sparse = {f"{s:.0%}": call(PackedLinear(pruned(weights, s), format="quads")) for s in sparsities}
-    return {"dense": call(PackedLinear(weights)), **sparse}
+    return {"dense": call(PackedLinear(weights, rows=rows)), **sparse}
 
 
 def sparse_bars(points: dict[str, list[tuple[float, float]]]) -> list[Bar]:

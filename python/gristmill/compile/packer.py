@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,11 +52,16 @@ class Layer:
         """Groups of channels."""
         return int(self.options.get("groups", 1))
 
+    @property
+    def rows(self) -> int:
+        """Rows that a linear layer multiplies."""
+        return math.prod(self.tensors[0].shape[:-1])
+
     def pack(self, kind: str) -> Packed:
         """The weights in a format."""
         form = None if kind == DENSE else kind
         if self.kind == "linear":
-            return _core.PackedLinear(self.weights, format=form)
+            return _core.PackedLinear(self.weights, format=form, rows=self.rows)
         return _core.PackedConv(self.weights, format=form, **self.options)
 
 
@@ -134,19 +140,24 @@ class Packer:
 
     def pack(self, layer: Layer) -> tuple[Packed, Choice]:
         """The weights of a layer, and why they have their format."""
-        identity, zeros = id(layer.weights), self.zeros(layer.weights)
-        tried: dict[tuple[object, ...], Packed] = {}
+        zeros, batched = self.zeros(layer.weights), self._batched(layer)
+        tried: dict[str, Packed] = {}
 
-        def key(kind: str) -> tuple[object, ...]:
-            return identity, *layer.options.values(), kind
+        def key(kind: str, form: bool) -> tuple[object, ...]:
+            return id(layer.weights), *layer.options.values(), kind, form
 
         def pack(kind: str) -> Packed:
-            if key(kind) not in tried:
-                tried[key(kind)] = self._packed.get(key(kind)) or self._at_level(lambda: layer.pack(kind))
-            return tried[key(kind)]
+            if kind not in tried:
+                wanted = batched and kind == DENSE
+                packed = self._packed.get(key(kind, wanted)) or self._at_level(lambda: layer.pack(kind))
+                if wanted and not _is_batched(packed):  # it would not be faster with these weights
+                    packed = self._packed.get(key(kind, False), packed)
+                tried[kind] = packed
+            return tried[kind]
 
         choice = self.selector.choose(layer, zeros, pack)
-        packed = self._packed[key(choice.format)] = pack(choice.format)
+        packed = pack(choice.format)
+        self._packed[key(choice.format, _is_batched(packed))] = packed
         return packed, choice
 
     def zeros(self, weights: Array) -> ZeroPattern:
@@ -164,6 +175,12 @@ class Packer:
             self._alive[id(weights)] = weights
         return self._derived[key]
 
+    def _batched(self, layer: Layer) -> bool:
+        """Whether dense weights may have a form of their own for the layer's batch."""
+        if layer.kind != "linear" or layer.weights.dtype != np.int8:
+            return False
+        return _core.batch_pays(layer.rows, self.isa or _core.get_isa())
+
     def _at_level(self, pack: Callable[[], Packed]) -> Packed:
         with _level_lock:
             before = _core.get_isa()
@@ -172,3 +189,7 @@ class Packer:
                 return pack()
             finally:
                 _core.set_isa(before)
+
+
+def _is_batched(packed: Packed) -> bool:
+    return isinstance(packed, _core.PackedLinear) and packed.batched
