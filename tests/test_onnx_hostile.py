@@ -278,6 +278,21 @@ def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["operator", "domain", "node", "remark", "input", "output", "attribute", "reference", "tensor", "axis"]
+)
+def test_each_name_that_is_not_text_is_refused(name: str, tmp_path: Path) -> None:
+    made = helper.make_node("the operator", ["the input"], ["the output"], "the node", "the remark", "the domain")
+    made.attribute.add(name="the attribute", type="INT", ref_attr_name="the reference")
+    made.attribute.add(name="held", type="TENSOR", t=tensor(name="the tensor"))
+    content = model([made], [value("x", ["the axis"])]).SerializeToString()
+    path = tmp_path / "model.onnx"
+    found = f"the {name}".encode()
+    assert found in content
+    path.write_bytes(content.replace(found, b"\xff" * len(found)))
+    assert "is not valid UTF-8" in str(refused(path))
+
+
+@pytest.mark.parametrize(
     "location", ["/etc/passwd", "../secret", "a/../../secret", "", ".", "sub", "no such file", "a\0b", "C:\\x", "..\\x"]
 )
 def test_external_data_elsewhere_is_refused(location: str, tmp_path: Path) -> None:

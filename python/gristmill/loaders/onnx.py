@@ -14,7 +14,11 @@ from gristmill.loaders.source import Source
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
+
+#: The types of attributes that hold nothing but numbers: FLOAT, INT, FLOATS, INTS.
+_NUMBERS = frozenset({1, 2, 6, 7})
+_TEXT = frozenset({str})
 
 
 def recognizes(source: Source) -> bool:
@@ -70,10 +74,24 @@ def _require_text(model: Message) -> None:
 
 
 def _with_text(field: str, messages: Sequence[Any]) -> Sequence[Any]:
-    """The messages of a field of which more text than a name is read, or not even that is text."""
+    """The messages in a field of which more text is read than what is looked at here, or not even that is text."""
+    if field == "node":
+        return [item for node in messages for item in _of_node(node)]
     if field == "initializer":
         return [item for item in messages if not isinstance(item.name, str) or item.data_location]
     return () if field == "value_info" else messages
+
+
+def _of_node(node: NodeProto) -> Sequence[Any]:
+    """Those of its attributes; the node itself if its own names are not text."""
+    names = (node.op_type, node.domain, node.name, node.doc_string, *node.input[:], *node.output[:])
+    if not _TEXT.issuperset(map(type, names)):
+        return (node,)
+    return [
+        item
+        for item in node.attribute[:]
+        if item.type not in _NUMBERS or not _TEXT.issuperset(map(type, (item.name, item.ref_attr_name)))
+    ]
 
 
 def _parse(content: bytes) -> ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gristmill.errors import ModelFormatError, UnsupportedOpError
@@ -39,14 +39,16 @@ _READERS: dict[int, Callable[[AttributeProto, DataFolder], Attribute]] = {
     _INT: lambda proto, folder: int(proto.i),
     _STRING: lambda proto, folder: _text(proto.s),
     _TENSOR: lambda proto, folder: to_array(proto.t, folder),
-    _FLOATS: lambda proto, folder: tuple(map(float, proto.floats)),
-    _INTS: lambda proto, folder: tuple(map(int, proto.ints)),
-    _STRINGS: lambda proto, folder: tuple(map(_text, proto.strings)),
+    _FLOATS: lambda proto, folder: tuple(proto.floats[:]),
+    _INTS: lambda proto, folder: tuple(proto.ints[:]),
+    _STRINGS: lambda proto, folder: tuple(map(_text, proto.strings[:])),
 }
 
 
-def read_attributes(node: NodeProto, folder: DataFolder) -> tuple[dict[str, Attribute], dict[str, GraphProto]]:
-    """The attributes of a node by name, and the graphs among them.
+def read_attributes(
+    node: NodeProto, protos: Sequence[AttributeProto], folder: DataFolder
+) -> tuple[dict[str, Attribute], dict[str, GraphProto]]:
+    """The attributes of a node, which are ``protos``, by name, and the graphs among them.
 
     Raises:
         ModelFormatError: One comes twice, or is not of the type that it claims.
@@ -54,16 +56,17 @@ def read_attributes(node: NodeProto, folder: DataFolder) -> tuple[dict[str, Attr
     """
     attributes: dict[str, Attribute] = {}
     graphs: dict[str, GraphProto] = {}
-    for proto in node.attribute:
-        if proto.name in attributes or proto.name in graphs:
-            raise ModelFormatError(f"{node.op_type}: attribute {proto.name} comes twice", node=node.name or None)
+    for proto in protos:
+        name = proto.name
+        if name in attributes or name in graphs:
+            raise ModelFormatError(f"{node.op_type}: attribute {name} comes twice", node=node.name or None)
         kind = proto.type or _guessed_type(proto)
         if kind == _GRAPH:
-            graphs[proto.name] = proto.g
+            graphs[name] = proto.g
         elif kind in _READERS:
-            attributes[proto.name] = _READERS[kind](proto, folder)
+            attributes[name] = _READERS[kind](proto, folder)
         else:
-            reason = f"{node.op_type}: attribute {proto.name} is of a type that is not supported"
+            reason = f"{node.op_type}: attribute {name} is of a type that is not supported"
             raise UnsupportedOpError(reason, node=node.name or None)
     return attributes, graphs
 
@@ -78,14 +81,14 @@ def _guessed_type(proto: AttributeProto) -> int:
     return next((kind for name, kind in lists.items() if getattr(proto, name)), 0)
 
 
-def check_attributes(node: NodeProto, schema: Schema) -> None:
-    """Refuse attributes that the operator's schema does not have or has with another type.
+def check_attributes(node: NodeProto, protos: Sequence[AttributeProto], schema: Schema) -> None:
+    """Refuse attributes, ``protos``, that the operator's schema does not have or has with another type.
 
     Raises:
         ModelFormatError: Naming the node and the attribute.
     """
     names = set()
-    for proto in node.attribute:
+    for proto in protos:
         name = proto.name
         names.add(name)
         wanted = schema.kinds.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class _Importer:
         self._folder = folder
         self._opsets = _opsets(model.opset_import, model.ir_version)
         self._functions = {(item.domain, item.name): item for item in model.functions}
-        values = [name for node in graph.node for name in (*node.input, *node.output)]
+        values = [name for node in graph.node for name in (*node.input[:], *node.output[:])]
         declared = [item.name for item in (*graph.input, *graph.output, *graph.initializer)]
         self._builder = GraphBuilder([*values, *declared, *(node.name for node in graph.node), ""])
         self._node_names: set[str] = set()
@@ -127,17 +127,18 @@ class _Importer:
         if self._inlined > _MOST_INLINED:
             raise LimitError(f"more than {_MOST_INLINED} nodes in branches and functions")
         function = self._functions.get((proto.domain, proto.op_type))
-        inputs = scope.read(proto, proto.input)
-        attributes, graphs = read_attributes(proto, self._folder)
+        inputs = scope.read(proto, proto.input[:])
+        protos = proto.attribute[:]
+        attributes, graphs = read_attributes(proto, protos, self._folder)
         if function is not None:
             self._call(proto, function, inputs, scope)
             return
-        version = self._check(proto, scope)
+        op, results = proto.op_type, proto.output[:]
+        version = self._check(proto, protos, (len(inputs), len(results)), scope)
         if graphs:
             self._branch(proto, graphs, inputs, scope)
             return
-        op = proto.op_type
-        outputs = tuple(self._define(name, scope) for name in proto.output) if scope.prefix else tuple(proto.output)
+        outputs = tuple([self._define(name, scope) for name in results])
         if op == "Constant":
             self._builder.add_constant(outputs[0], _constant(proto, attributes))
             return
@@ -154,8 +155,10 @@ class _Importer:
         self._node_names.add(name)
         return name
 
-    def _check(self, proto: NodeProto, scope: _Scope) -> int:
-        """Check a node against the schema of its opset, and return the opset's version."""
+    def _check(
+        self, proto: NodeProto, attributes: Sequence[AttributeProto], counts: tuple[int, int], scope: _Scope
+    ) -> int:
+        """Check a node, of which counts are of inputs and results, against its opset's schema; return its version."""
         place, domain, op = proto.name or None, proto.domain, proto.op_type
         if domain == _RUNTIME:
             if not _of_runtime(op):
@@ -170,9 +173,9 @@ class _Importer:
         if schema is None:
             raise _unknown(op, place)
         if op != "Constant":
-            check_attributes(proto, schema)
-        _check_count(proto, "inputs", len(proto.input), schema.inputs)
-        _check_count(proto, "results", len(proto.output), schema.results)
+            check_attributes(proto, attributes, schema)
+        _check_count(proto, "inputs", counts[0], schema.inputs)
+        _check_count(proto, "results", counts[1], schema.results)
         return version
 
     def _require_known(self, node: Node) -> None:

@@ -73,7 +73,7 @@ def convert(builder: GraphBuilder, node: Node, opset: int, ranks: Mapping[str, i
     Raises:
         UnsupportedOpError: The node has a form that graphs do not hold.
     """
-    if node.op not in _CHANGED:
+    if node.op not in _CHANGED or (node.op in _ONLY_IDLE and _IDLE[node.op].isdisjoint(node.attributes)):
         return [node]
     step = Step(builder, node, opset, ranks)
     node = _with_inputs(step)
@@ -198,6 +198,8 @@ _REWRITES: dict[str, Callable[[Step, Mapping[str, Attribute]], list[Node]]] = {
     "Upsample": _upsample,
 }
 _CHANGED = frozenset({*_INPUTS_SINCE, *_IDLE, *_REWRITES})
+#: Operators that differ by nothing but attributes that are left out.
+_ONLY_IDLE = frozenset(_IDLE) - frozenset({*_INPUTS_SINCE, *_REWRITES})
 #: Operators of older opsets that become others.
 REWRITTEN = frozenset(_REWRITES)
 

@@ -78,25 +78,25 @@ def to_array(tensor: TensorProto, folder: DataFolder, stored_data: StoredBytes |
         UnsupportedOpError: The element type is not supported.
         LimitError: The tensor is too large.
     """
-    name = tensor.name
-    kind = element_type(tensor.data_type, name)
+    name, number = tensor.name, tensor.data_type
+    kind = element_type(number, name)
     if tensor.HasField("segment"):
         raise UnsupportedOpError("tensors in segments are not supported", node=name or None)
-    shape = tuple(tensor.dims)
-    if min(shape, default=0) < 0 or len(shape) > _MOST_AXES:
+    shape = tuple(tensor.dims[:])
+    if (shape and min(shape) < 0) or len(shape) > _MOST_AXES:
         raise ModelFormatError(f"shape {_short(shape)} is not a shape", node=name or None)
-    stored = _stored_type(tensor.data_type)
-    if math.prod(shape) * max(kind.itemsize, stored.itemsize) > LARGEST_TENSOR:
+    stored, count = _stored_type(number), math.prod(shape)
+    if count * max(kind.itemsize, stored.itemsize) > LARGEST_TENSOR:
         raise LimitError(f"shape {list(shape)} is beyond {LARGEST_TENSOR >> 30} GiB", node=name or None)
     if tensor.data_location == _EXTERNAL:
-        values = np.frombuffer(_external(tensor, folder, math.prod(shape) * stored.itemsize), stored)
+        values = np.frombuffer(_external(tensor, folder, count * stored.itemsize), stored)
     elif tensor.HasField("raw_data"):
         raw = tensor.raw_data
-        _require_size(name, shape, stored, stored_data.size if stored_data else len(raw))
+        _require_size(name, shape, stored, count * stored.itemsize, stored_data.size if stored_data else len(raw))
         values = stored_data.read(name).view(stored) if stored_data else np.frombuffer(raw, stored)
     else:
         values = _from_field(tensor, shape, stored)
-    array = _widened(values, tensor.data_type, kind).reshape(shape)
+    array = _widened(values, number, kind).reshape(shape)
     array.flags.writeable = False
     return array
 
@@ -110,8 +110,7 @@ def _stored_type(number: int) -> np.dtype[Any]:
     return np.dtype("<u2") if number in {_FLOAT16, _BFLOAT16} else ELEMENT_TYPES[number].newbyteorder("<")
 
 
-def _require_size(name: str, shape: tuple[int, ...], stored: np.dtype[Any], size: int) -> None:
-    expected = math.prod(shape) * stored.itemsize
+def _require_size(name: str, shape: tuple[int, ...], stored: np.dtype[Any], expected: int, size: int) -> None:
     if size != expected:
         reason = f"shape {list(shape)} of {stored.itemsize}-byte elements needs {expected} bytes of data, got {size}"
         raise ModelFormatError(reason, node=name or None)
@@ -129,10 +128,10 @@ def _widened(values: Array, number: int, kind: np.dtype[Any]) -> Array:
 
 def _from_field(tensor: TensorProto, shape: tuple[int, ...], stored: np.dtype[Any]) -> Array:
     field = _FIELDS[tensor.data_type]
-    items = getattr(tensor, field)
+    items, wanted = getattr(tensor, field), math.prod(shape)
     count = len(items)
-    if count != math.prod(shape):
-        reason = f"shape {list(shape)} needs {math.prod(shape)} elements of data, got {count}"
+    if count != wanted:
+        reason = f"shape {list(shape)} needs {wanted} elements of data, got {count}"
         raise ModelFormatError(reason, node=tensor.name or None)
     if count > _FEW:
         packed = _packed(tensor, field)
@@ -140,7 +139,7 @@ def _from_field(tensor: TensorProto, shape: tuple[int, ...], stored: np.dtype[An
             return np.frombuffer(packed, stored)
         if len(packed) == count:  # each is a varint of one byte, which is the number itself
             return np.frombuffer(packed, np.uint8).astype(stored)
-    wide: Array = np.fromiter(items, _WIDE.get(field, stored), count)
+    wide: Array = np.array(items[:], _WIDE.get(field, stored))
     narrow: Array = wide.astype(stored, copy=False)
     if stored.kind in "iu" and stored.itemsize < wide.itemsize and narrow.tolist() != wide.tolist():
         raise ModelFormatError(f"data is out of range for {stored.name}", node=tensor.name or None)

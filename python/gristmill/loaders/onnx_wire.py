@@ -25,6 +25,7 @@ _LARGE = 1 << 12
 _BLOCK = 1 << 13
 _LONGEST_VARINT = 10
 _VARINT, _LENGTH = 0, 2
+_SMALL_KINDS = (_VARINT, _LENGTH)
 #: Of fields of the other kinds, and of what follows the number of a varint.
 _FIXED_SIZES = {_VARINT: 0, 1: 8, 5: 4}
 
@@ -81,10 +82,9 @@ class _Splitter:
         """The message that goes on until ``end``, without the data at the end of a path of fields."""
         parts: list[bytes] = []
         while self._start + self._next < end:
-            small = self._small_fields(end, path[0]) if len(path) > 1 else b""
-            if small:
-                parts.append(small)
-                continue
+            parts.append(self._small_fields(end, path[0]))
+            if self._start + self._next == end:
+                break
             self._fill(2 * _LONGEST_VARINT)
             block, first = self._block, self._next
             tag, behind_tag = _number(block, first)
@@ -123,13 +123,16 @@ class _Splitter:
             if size >= 0x80:
                 size, content = size & 0x7F | block[at + 2] << 7, at + 3
             # A longer number in the place of either, or another kind of field, is not below these bounds.
-            if size >= _LARGE or tag & 0x87 != _LENGTH or content + size > last:
+            kind = tag & 0x87
+            if size >= _LARGE or kind not in _SMALL_KINDS:
                 break
-            if tag >> 3 == number:
-                if number != _INITIALIZER:
+            if kind == _LENGTH:
+                content += size
+                followed = tag >> 3 == number
+                if content > last or (followed and number != _INITIALIZER):
                     break
-                self._initializers += 1
-            at = content + size
+                self._initializers += followed
+            at = content
         self._next = at
         return block[first:at]
 
