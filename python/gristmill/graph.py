@@ -28,6 +28,7 @@ __all__ = ["Attribute", "Dimension", "Graph", "GraphBuilder", "Node", "ValueInfo
 
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array
+_INTEGER = frozenset({int})
 #: A fixed extent, or the name of one that inputs decide.
 Dimension: TypeAlias = int | str
 
@@ -103,7 +104,7 @@ class Node:
             return None
         if not isinstance(value, tuple):
             raise self.error(f"attribute {name} must be a list of integers, got {value!r}")
-        if not all(isinstance(item, int) for item in value):
+        if not _INTEGER.issuperset(map(type, value)) and not all(isinstance(item, int) for item in value):
             raise self.error(f"attribute {name} must be a list of integers, got {value!r}")
         return cast("tuple[int, ...]", value)
 

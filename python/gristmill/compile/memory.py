@@ -12,6 +12,7 @@ lies.
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 from gristmill.compile.program import Program, Step, Storage, Value
@@ -25,10 +26,6 @@ class Life:
 
     first: int
     last: int
-
-    def meets(self, other: Life) -> bool:
-        """Whether both are alive at some step."""
-        return self.first <= other.last and other.first <= self.last
 
 
 def bind_outputs(program: Program) -> None:
@@ -73,20 +70,20 @@ def work_in_place(program: Program) -> None:
 def place(program: Program) -> int:
     """Choose offsets in the arena; return its size."""
     lives = storage_lives(program.steps)
-    placed: list[tuple[int, int, Life]] = []
+    placed: list[tuple[int, int, int, int]] = []  # where it begins and ends, and its life, in order
     size = 0
     arena = [storage for storage in lives if storage.place == "arena"]
     for storage in sorted(arena, key=lambda storage: (-storage.nbytes, lives[storage].first)):
         life, offset = lives[storage], 0
-        for begin, end, other in sorted(placed, key=lambda item: item[0]):
-            if not other.meets(life):
+        for begin, end, first, last in placed:
+            if first > life.last or last < life.first:
                 continue
             if offset + storage.nbytes <= begin:
                 break
             offset = max(offset, end)
         storage.offset = offset
         end = -(-(offset + storage.nbytes) // ALIGNMENT) * ALIGNMENT
-        placed.append((offset, end, life))
+        insort(placed, (offset, end, life.first, life.last))
         size = max(size, end)
     return size
 

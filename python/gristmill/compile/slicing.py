@@ -17,11 +17,13 @@ int8 results are the same bits.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from gristmill.cpu import Cache as MachineCache
 from gristmill.cpu import cpu_info
 from gristmill.graph import Array, Graph, Node
 from gristmill.operators import Known
@@ -65,6 +67,12 @@ _AHEAD = 0.25
 _LEAST_GAIN = 1 << 16
 
 
+@functools.cache
+def _caches() -> tuple[MachineCache, ...]:
+    """Those of the machine, which are asked for once: asking is slow."""
+    return cpu_info().caches
+
+
 @dataclass(frozen=True)
 class Cache:
     """The second-level caches of a run.
@@ -80,7 +88,7 @@ class Cache:
     @staticmethod
     def of_machine(threads: int) -> Cache:
         """Those of this machine; a usual size where it is unknown."""
-        found = [cache for cache in cpu_info().caches if cache.level == 2]
+        found = [cache for cache in _caches() if cache.level == 2]
         nbytes = found[0].bytes // max(1, min(found[0].shared_by, threads)) if found else 1 << 19
         return Cache(nbytes, threads)
 

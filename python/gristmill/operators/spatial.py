@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +35,14 @@ class Window:
 
 def positive(node: Node, name: str, rank: int) -> Extents:
     """Strides or dilations: one per spatial axis, at least 1."""
-    return _checked(node, name, rank, node.integers(name) or (1,) * rank, 1)
+    with _errors_of(node):
+        return _positive(name, rank, node.integers(name))
 
 
 def padding(node: Node, rank: int) -> tuple[Extents, Extents]:
     """The attribute ``pads``: extents before and after each spatial axis."""
-    pads = node.integers("pads") or (0,) * (2 * rank)
-    if len(pads) != 2 * rank:
-        raise node.error(f"pads needs {2 * rank} numbers, got {len(pads)}")
-    _checked(node, "pads", 2 * rank, pads, 0)
-    return pads[:rank], pads[rank:]
+    with _errors_of(node):
+        return _padding(rank, node.integers("pads"))
 
 
 def window(node: Node, extents: Extents, kernel: Extents, *, ceil: bool = False) -> Window:
@@ -51,29 +51,25 @@ def window(node: Node, extents: Extents, kernel: Extents, *, ceil: bool = False)
     Raises:
         ModelFormatError: An attribute has the wrong length or is out of range, or the kernel exceeds the image.
     """
-    rank = len(extents)
-    _checked(node, "kernel_shape", rank, kernel, 1)
-    strides, dilations = positive(node, "strides", rank), positive(node, "dilations", rank)
-    mode = node.text("auto_pad", "NOTSET")
-    pads = padding(node, rank) if mode == "NOTSET" else None
-    try:
-        return _window(extents, kernel, strides, dilations, mode, pads, ceil)
-    except ValueError as error:
-        raise node.error(str(error)) from None
+    strides, dilations, pads = node.integers("strides"), node.integers("dilations"), node.integers("pads")
+    with _errors_of(node):
+        return _window(extents, kernel, strides, dilations, node.text("auto_pad", "NOTSET"), pads, ceil)
 
 
 @functools.lru_cache(maxsize=1024)
 def _window(
     extents: Extents,
     kernel: Extents,
-    strides: Extents,
-    dilations: Extents,
+    given_strides: Extents | None,
+    given_dilations: Extents | None,
     mode: str,
-    pads: tuple[Extents, Extents] | None,
+    pads: Extents | None,
     ceil: bool,
 ) -> Window:
-    """The same for checked attributes: networks repeat few windows in many layers."""
+    """The same for attributes as they are: networks repeat few windows in many layers."""
     rank = len(extents)
+    _checked("kernel_shape", rank, kernel, 1)
+    strides, dilations = _positive("strides", rank, given_strides), _positive("dilations", rank, given_dilations)
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if mode in {"SAME_UPPER", "SAME_LOWER"}:
         wanted = [-(-extent // stride) for extent, stride in zip(extents, strides, strict=True)]
@@ -85,8 +81,8 @@ def _window(
         begins, ends = (less, more) if mode == "SAME_UPPER" else (more, less)
     elif mode == "VALID":
         begins = ends = (0,) * rank
-    elif pads is not None:
-        begins, ends = pads
+    elif mode == "NOTSET":
+        begins, ends = _padding(rank, pads)
     else:
         raise ValueError(f"auto_pad must be NOTSET, SAME_UPPER, SAME_LOWER or VALID, got {mode!r}")
     output = []
@@ -121,9 +117,27 @@ def taps(x: Array, window: Window, fill: npt.ArrayLike) -> Array:
     return view[index]
 
 
-def _checked(node: Node, name: str, count: int, values: Extents, least: int) -> Extents:
+def _positive(name: str, rank: int, values: Extents | None) -> Extents:
+    return _checked(name, rank, values or (1,) * rank, 1)
+
+
+def _padding(rank: int, values: Extents | None) -> tuple[Extents, Extents]:
+    pads = _checked("pads", 2 * rank, values or (0,) * (2 * rank), 0)
+    return pads[:rank], pads[rank:]
+
+
+def _checked(name: str, count: int, values: Extents, least: int) -> Extents:
     if len(values) != count:
-        raise node.error(f"{name} needs {count} numbers, got {len(values)}")
+        raise ValueError(f"{name} needs {count} numbers, got {len(values)}")
     if values and not least <= min(values) <= max(values) < 1 << 31:
-        raise node.error(f"{name} must lie between {least} and 2^31, got {list(values)}")
+        raise ValueError(f"{name} must lie between {least} and 2^31, got {list(values)}")
     return values
+
+
+@contextmanager
+def _errors_of(node: Node) -> Iterator[None]:
+    """Let errors name a node."""
+    try:
+        yield
+    except ValueError as error:
+        raise node.error(str(error)) from None

@@ -115,8 +115,10 @@ class Editor:
 
     def set_constant(self, name: str, value: Array) -> None:
         """Make a value constant that no node writes any more."""
-        value = np.asarray(value).view()
-        value.flags.writeable = False
+        value = np.asarray(value)
+        if value.flags.writeable:
+            value = value.view()
+            value.flags.writeable = False
         self._constants[name] = value
         self._changed = self._unswept = True
 
@@ -125,10 +127,12 @@ class Editor:
         self._changed = self._unswept = True
         self._nodes[self._place.pop(id(node))] = None
         self._ops[node.op] -= 1
-        for name in filter(None, node.inputs):
-            self._readers[name].remove(node)
-        for name in filter(None, node.outputs):
-            del self._writer[name]
+        for name in node.inputs:
+            if name:
+                self._readers[name].remove(node)
+        for name in node.outputs:
+            if name:
+                del self._writer[name]
 
     def replace(self, gone: Node | tuple[Node, ...], *nodes: Node) -> None:
         """Put nodes, one after the other, in the place of others."""
@@ -160,12 +164,19 @@ class Editor:
         """Take out the nodes and constants that no output depends on."""
         if not self._unswept:
             return
+        readers, outputs = self._readers, self._outputs
         for place in reversed(self._places()):
             node = self._nodes[place]
-            if node is not None and not any(self._readers[name] or name in self._outputs for name in node.outputs):
+            if node is None:
+                continue
+            for name in node.outputs:
+                if readers[name] or name in outputs:
+                    break
+            else:
                 self.remove(node)
-        used = self._outputs.union(name for name, readers in self._readers.items() if readers)
-        self._constants = {name: value for name, value in self._constants.items() if name in used}
+        self._constants = {
+            name: value for name, value in self._constants.items() if readers.get(name) or name in outputs
+        }
         self._unswept = False
 
     def become(self, other: Editor) -> None:
@@ -196,11 +207,14 @@ class Editor:
         self._nodes[place] = node
         self._ops[node.op] += 1
         self._place[id(node)] = place
-        self._taken.update((node.name, *node.outputs))
-        for name in filter(None, node.inputs):
-            self._readers[name].append(node)
-        for name in filter(None, node.outputs):
-            self._writer[name] = node
+        self._taken.add(node.name)
+        self._taken.update(node.outputs)
+        for name in node.inputs:
+            if name:
+                self._readers[name].append(node)
+        for name in node.outputs:
+            if name:
+                self._writer[name] = node
 
 
 #: Changes what an editor holds into something that computes the same.

@@ -108,7 +108,8 @@ def centred_weights(values: Array, scale: Array, zero: Array | None) -> Quantize
 
 def all_equal(values: Array) -> bool:
     """Whether a row of at least one element holds one number alone."""
-    return bool(values[0] == values[-1] and (values == values[0]).all())
+    first = values[0]
+    return bool(first == values[-1]) and not np.count_nonzero(values != first)
 
 
 def centred_bytes(values: Array, zero: int) -> Array | None:
