@@ -143,7 +143,7 @@ ISA_TEST(weight_couples_equal_scalar) {
         const auto couple = [&](const WeightKernels& kernels, auto& order, auto& weights, auto& cut) {
           GuardedBuffer<std::uint8_t> sums((groups + kCoupleBatch) * 16, edge);
           std::ranges::fill(sums.span(),
-                            std::uint8_t{0x81});  // what would fit if it were taken for a group's
+                            std::uint8_t{0x7E});  // what would fit if it were taken for a group's
           return kernels.couple(
               {block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()});
         };

@@ -18,6 +18,13 @@ std::int64_t add_lanes(__m256i sums) {
   return _mm_extract_epi64(two, 0) + _mm_extract_epi64(two, 1);
 }
 
+int least_of(__m256i bytes) {
+  const __m128i sixteen = _mm_min_epu8(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  const __m128i words =
+      _mm_min_epu8(_mm_srli_epi16(sixteen, 8), _mm_and_si128(sixteen, _mm_set1_epi16(0xFF)));
+  return _mm_cvtsi128_si32(_mm_minpos_epu16(words)) & 0xFF;
+}
+
 /// Weights are lifted by 128, so that the sum of differences that bytes have from 0 and from 128 is what is
 /// wanted.
 WeightTotals total(const std::int8_t* weights, std::size_t count) {
@@ -30,12 +37,8 @@ WeightTotals total(const std::int8_t* weights, std::size_t count) {
     magnitudes = _mm256_add_epi64(magnitudes, _mm256_sad_epu8(lifted, lift));
     least = _mm256_min_epu8(least, lifted);
   }
-  alignas(kWidth) std::uint8_t lowest[kWidth];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lowest), least);
-  int lowest_of_all = 0;
-  for (const std::uint8_t low : lowest) lowest_of_all = low - 128 < lowest_of_all ? low - 128 : lowest_of_all;
   WeightTotals totals{add_lanes(sums) - 128 * static_cast<std::int64_t>(i), add_lanes(magnitudes),
-                      static_cast<std::int8_t>(lowest_of_all)};
+                      static_cast<std::int8_t>(least_of(least) - 128)};
   for (; i < count; ++i) {
     totals.sum += weights[i];
     totals.magnitude += weights[i] < 0 ? -int{weights[i]} : weights[i];
@@ -79,47 +82,41 @@ __m128i load_group(const void* p) { return _mm_loadu_si128(static_cast<const __m
 
 void store_group(void* p, __m128i group) { _mm_storeu_si128(static_cast<__m128i*>(p), group); }
 
-/// Sums are less by 127, as signed bytes, and [row][pair][sign].
+/// Sums are what they lack to 126, as signed bytes, and [row][pair][sign]: a comparison then takes those of
+/// second groups from memory.
 struct CouplesAvx2 {
-  static constexpr std::uint8_t kNever = 127;
+  static constexpr std::uint8_t kNever = 128;
 
   class First {
    public:
     explicit First(const std::uint8_t* sums) {
-      const __m128i whole = _mm_add_epi8(load_group(sums), _mm_set1_epi8(127));
+      const __m128i whole = _mm_sub_epi8(_mm_set1_epi8(126), load_group(sums));
       const __m128i most = _mm_set1_epi8(static_cast<char>(kCoupleSum + 1));
-      room_ = _mm_sub_epi8(_mm_set1_epi8(1), _mm_min_epu8(whole, most));
+      least_ = _mm_sub_epi8(_mm_min_epu8(whole, most), _mm_set1_epi8(kCoupleSum - 126));
     }
-    std::size_t rows(const std::uint8_t* second) const {
-      return rows_of(_mm_cmpgt_epi8(load_group(second), room_));
-    }
+    std::size_t rows(const std::uint8_t* second) const { return rows_of(exceeding(second)); }
     std::uint32_t search(const std::uint8_t* sums, std::uint32_t candidates, const RowCosts& costs) const {
-      __m256i exceeding[kCandidates / kCoupleBatch];
-      __m256i* to = exceeding;
-      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, sums += kCoupleBatch * kSums) {
-        const __m256i rows = rows_of_eight(sums);
-        const __m256i fit = _mm256_cmpeq_epi32(rows, _mm256_setzero_si256());
-        const auto which = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(fit)));
-        if (which != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(which));
-        *to++ = rows;
+      alignas(kWidth) __m128i exceeding[kCandidates / 4];
+      const __m128i zero = _mm_setzero_si128();
+      __m128i* to = exceeding;
+      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, sums += kCoupleBatch * kSums, to += 2) {
+        to[0] = rows_of_four(sums);
+        to[1] = rows_of_four(sums + 4 * kSums);
+        const __m128i fit = _mm_packs_epi32(_mm_cmpeq_epi32(to[0], zero), _mm_cmpeq_epi32(to[1], zero));
+        const auto which = static_cast<unsigned>(_mm_movemask_epi8(fit));
+        if (which != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(which)) / 2;
       }
-      return cheapest(exceeding, candidates, costs);
+      return cheapest(reinterpret_cast<const __m256i*>(exceeding), candidates, costs);
     }
 
    private:
-    static __m256i load_two(const std::uint8_t* low, const std::uint8_t* high) {
-      return _mm256_inserti128_si256(_mm256_castsi128_si256(load_group(low)), load_group(high), 1);
-    }
-    /// In the four bytes of each of eight groups, which rows exceed with it: zero where one does not.
-    __m256i rows_of_eight(const std::uint8_t* sums) const {
-      const __m256i room = _mm256_broadcastsi128_si256(room_);
-      const auto exceeding = [&](std::size_t group) GRISTMILL_INLINE {
-        return _mm256_cmpgt_epi8(load_two(sums + group * kSums, sums + (group + 4) * kSums), room);
-      };
+    __m128i exceeding(const std::uint8_t* sums) const { return _mm_cmpgt_epi8(least_, load_group(sums)); }
+    /// In the four bytes of each of four groups, which rows exceed with it: zero where one does not.
+    __m128i rows_of_four(const std::uint8_t* sums) const {
       // Four bytes of each row become one; what is not zero stays that.
-      const __m256i low = _mm256_packs_epi16(exceeding(0), exceeding(1));
-      const __m256i high = _mm256_packs_epi16(exceeding(2), exceeding(3));
-      return _mm256_packs_epi16(low, high);
+      const __m128i low = _mm_packs_epi16(exceeding(sums), exceeding(sums + kSums));
+      const __m128i high = _mm_packs_epi16(exceeding(sums + 2 * kSums), exceeding(sums + 3 * kSums));
+      return _mm_packs_epi16(low, high);
     }
     /// A cost and the number of a candidate are compared as one number, which 16 bits hold.
     static std::uint32_t cheapest(const __m256i* exceeding, std::uint32_t candidates, const RowCosts& costs) {
@@ -135,7 +132,7 @@ struct CouplesAvx2 {
       return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(eight))) % kCandidates;
     }
 
-    __m128i room_;  // the greatest sums of another group, less by 127
+    __m128i least_;  // of the numbers of another group
   };
 
   static std::size_t rows_of(__m128i bytes) {
@@ -148,7 +145,7 @@ struct CouplesAvx2 {
     const __m128i positive = _mm_maddubs_epi16(_mm_max_epi8(w, zero), one);
     const __m128i negative = _mm_maddubs_epi16(_mm_max_epi8(_mm_sub_epi8(zero, w), zero), one);
     const __m128i both = _mm_or_si128(positive, _mm_slli_epi16(negative, 8));
-    store_group(sums, _mm_sub_epi8(both, _mm_set1_epi8(127)));
+    store_group(sums, _mm_sub_epi8(_mm_set1_epi8(126), both));
   }
 
   static void copy(const std::int8_t* from, std::int8_t* to) { store_group(to, load_group(from)); }
