@@ -160,9 +160,9 @@ struct CouplesAvx2 {
       room = _mm256_sub_epi16(room, kept);
       return kept;
     };
-    alignas(16) std::int32_t rest[2][kCoupledRows];
+    alignas(16) std::int32_t rest[2 * kCoupledRows];
     std::size_t rows = 0;
-    for (int i = 1; i >= 0; --i) {
+    for (std::size_t i = 2; i-- > 0;) {
       const __m128i w = load_group(couple.weights[i]);
       const __m256i signs = _mm256_inserti128_si256(_mm256_castsi128_si256(w), _mm_sub_epi8(zero, w), 1);
       const __m256i both = _mm256_max_epi8(signs, _mm256_setzero_si256());
@@ -170,16 +170,16 @@ struct CouplesAvx2 {
       const __m256i even = take(_mm256_and_si256(both, _mm256_set1_epi16(0xFF)));
       const __m256i kept = _mm256_or_si256(even, _mm256_slli_epi16(odd, 8));
       const __m128i left = _mm_sub_epi8(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
-      store_group(to + i * 4 * static_cast<int>(kCoupledRows), left);
+      store_group(to + i * 4 * kCoupledRows, left);
       const __m128i over = _mm_sub_epi8(w, left);
-      store_group(rest[i], over);
-      rows |= rows_of(over) << i * static_cast<int>(kCoupledRows);
+      store_group(rest + i * kCoupledRows, over);
+      rows |= rows_of(over) << i * kCoupledRows;
     }
     for (; rows != 0; rows &= rows - 1, ++cut) {
       const auto at = static_cast<std::size_t>(__builtin_ctzll(rows));
       cut->group = couple.groups[at / kCoupledRows];
       cut->row = static_cast<std::uint16_t>(at % kCoupledRows);
-      __builtin_memcpy(cut->weights, rest[0] + at, 4);
+      __builtin_memcpy(cut->weights, rest + at, 4);
     }
     return cut;
   }
