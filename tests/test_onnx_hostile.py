@@ -277,12 +277,17 @@ def test_names_that_are_not_text_are_refused(tmp_path: Path) -> None:
     refused(path)
 
 
-@pytest.mark.parametrize(
-    "name", ["operator", "domain", "node", "remark", "input", "output", "attribute", "reference", "tensor", "axis"]
-)
+_NAMES = ("operator", "domain", "node", "remark", "input", "output", "overload", "key", "setting")
+_NAMES_WITHIN = ("attribute", "reference", "comment", "tensor", "axis")
+
+
+@pytest.mark.parametrize("name", [*_NAMES, *_NAMES_WITHIN])
 def test_each_name_that_is_not_text_is_refused(name: str, tmp_path: Path) -> None:
     made = helper.make_node("the operator", ["the input"], ["the output"], "the node", "the remark", "the domain")
-    made.attribute.add(name="the attribute", type="INT", ref_attr_name="the reference")
+    made.overload = "the overload" if name == "overload" else ""
+    if name in {"key", "setting"}:
+        made.metadata_props.add(key="the key", value="the setting")
+    made.attribute.add(name="the attribute", type="INT", ref_attr_name="the reference", doc_string="the comment")
     made.attribute.add(name="held", type="TENSOR", t=tensor(name="the tensor"))
     content = model([made], [value("x", ["the axis"])]).SerializeToString()
     path = tmp_path / "model.onnx"

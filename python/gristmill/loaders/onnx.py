@@ -83,14 +83,15 @@ def _with_text(field: str, messages: Sequence[Any]) -> Sequence[Any]:
 
 
 def _of_node(node: NodeProto) -> Sequence[Any]:
-    """Those of its attributes; the node itself if its own names are not text."""
+    """Those of its attributes; the node itself if its names are not text, or not all of its text."""
     names = (node.op_type, node.domain, node.name, node.doc_string, *node.input[:], *node.output[:])
-    if not _TEXT.issuperset(map(type, names)):
+    if not _TEXT.issuperset(map(type, names)) or node.overload or node.metadata_props:
         return (node,)
     return [
         item
         for item in node.attribute[:]
-        if item.type not in _NUMBERS or not _TEXT.issuperset(map(type, (item.name, item.ref_attr_name)))
+        if item.type not in _NUMBERS
+        or not _TEXT.issuperset(map(type, (item.name, item.ref_attr_name, item.doc_string)))
     ]
 
 
