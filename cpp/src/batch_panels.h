@@ -5,22 +5,15 @@
 #include <vector>
 
 #include "gristmill/linear.h"
-#include "kernel_table.h"
-#include "workspace_buffers.h"
+#include "layer_call.h"
 
 /// What linear layers do where the rows of a batch are the lanes: blocks of rows become panels, as those of
 /// pixels do in a convolution, and what kernels store, [channels][lanes], becomes rows again.
 namespace gristmill {
 
 /// A call of linear(), checked.
-struct BatchCall {
+struct BatchCall : LayerCall {
   const LinearInput& input;
-  const OutputStage& stage;
-  const void* residual;
-  void* out;
-  int threads;
-  Workspace::Buffers& buffers;
-  const KernelTable& kernels;
 
   std::size_t channels() const { return stage.channels(); }
   std::size_t row_bytes() const { return input.k * element_size(input.type); }

@@ -226,7 +226,7 @@ void conv2d(const PackedConv& weights, const ConvInput& input, const OutputStage
   checked_product({input.channels, buffers.layout.plane_elements(), sizeof(float)}, "x");
   if (input.batch == 0) return;
   const ConvCall call{
-      weights, input, stage, residual, out, threads, buffers, kernel_table(weights.isa()), buffers.layout};
+      {stage, residual, out, threads, buffers, kernel_table(weights.isa())}, weights, input, buffers.layout};
   if (weights.is_sparse())
     conv2d_sparse(call);
   else

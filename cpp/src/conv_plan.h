@@ -4,22 +4,15 @@
 
 #include "activation_form.h"
 #include "gristmill/conv.h"
-#include "kernel_table.h"
+#include "layer_call.h"
 #include "staging.h"
-#include "workspace_buffers.h"
 
 namespace gristmill {
 
 /// One call of conv2d, checked: what its dense and its depthwise driver share.
-struct ConvCall {
+struct ConvCall : LayerCall {
   const PackedConv& weights;
   const ConvInput& input;
-  const OutputStage& stage;
-  const void* residual;
-  void* out;
-  int threads;
-  Workspace::Buffers& buffers;
-  const KernelTable& kernels;
   const PlaneLayout& layout;
 
   std::size_t in_plane() const { return input.height * input.width; }

@@ -23,20 +23,13 @@ WeightView<T> view_of(const LinearWeights<T>& w) {
 }
 
 /// A call as tiles of row blocks by lane blocks; a task is one of them, those of equal rows in succession.
-struct LinearCall {
+struct LinearCall : BatchCall {
   const PackedWeights& weights;
-  const LinearInput& input;
-  const OutputStage& stage;
-  const void* residual;
-  void* out;
-  Workspace::Buffers& buffers;
-  const KernelTable& kernels;
   const DenseKernel& kernel;
   ActivationForm form;
   std::size_t depth_bytes;  // of a row as packed
-  std::size_t tile_rows, row_tiles, tile_lanes, lane_tiles;
+  std::size_t tile_rows = 0, row_tiles = 0, tile_lanes = 0, lane_tiles = 0;
 
-  std::size_t row_bytes() const { return input.k * element_size(input.type); }
   /// Whether the kernel's broadcast operand is what the caller passed.
   bool in_place() const { return kernel.row_block == 1 && form.flip == 0 && depth_bytes == row_bytes(); }
 };
@@ -44,7 +37,7 @@ struct LinearCall {
 /// Rows are split by so many, a multiple of the rows of every level's tiles.
 constexpr std::size_t kRowStep = 24;
 
-void choose_tiles(LinearCall& call, int threads) {
+void choose_tiles(LinearCall& call) {
   const std::size_t row_blocks = ceil_div(call.input.rows, kRowStep);
   const std::size_t lane_block = call.weights.block();
   const std::size_t lane_blocks = ceil_div(call.weights.rows(), lane_block);
@@ -55,7 +48,7 @@ void choose_tiles(LinearCall& call, int threads) {
   };
   std::size_t row_tiles = tiles_of(row_blocks, kRowStep);
   std::size_t lane_tiles = tiles_of(lane_blocks, lane_block);
-  const std::size_t workers = worker_count(row_blocks * lane_blocks, threads);
+  const std::size_t workers = worker_count(row_blocks * lane_blocks, call.threads);
   if (workers > 1) {
     // Rows are split first, for each thread packs the rows that it multiplies; lanes where rows are few.
     const std::size_t wanted = 4 * workers;
@@ -106,8 +99,7 @@ void pack_row_block(const LinearCall& call, const std::uint8_t* rows, std::size_
 /// The rows of a tile as the broadcast operand.
 const void* broadcast_rows(const LinearCall& call, WorkerScratch& scratch, std::size_t tile,
                            std::size_t rows) {
-  const auto* x =
-      static_cast<const std::uint8_t*>(call.input.data) + tile * call.tile_rows * call.row_bytes();
+  const std::uint8_t* x = call.row(tile * call.tile_rows);
   if (call.in_place()) return x;
   auto* packed = static_cast<std::uint32_t*>(scratch.panel.reserve(call.tile_rows * call.depth_bytes));
   if (scratch.packed_tile == tile) return packed;
@@ -226,31 +218,21 @@ void linear(const PackedLinear& weights, const LinearInput& input, const OutputS
             const void* residual, void* out, int threads, Workspace& workspace) {
   require_input(weights, input, stage, residual);
   const KernelTable& kernels = kernel_table(weights.isa());
-  const BatchCall batch{input, stage, residual, out, threads, workspace.buffers(), kernels};
+  const BatchCall batch{{stage, residual, out, threads, workspace.buffers(), kernels}, input};
   if (weights.is_sparse()) return linear_sparse({batch, weights.sparse(), weights.windows(input.rows)});
   if (weights.batched()) return linear_batched(batch, weights.packed());
   const PackedWeights& packed = weights.packed();
   const bool f32 = packed.is_f32();
-  LinearCall call{packed,
-                  input,
-                  stage,
-                  residual,
-                  out,
-                  workspace.buffers(),
-                  kernels,
+  LinearCall call{batch, packed,
                   f32 ? kernels.dense.f32_channels_in_lanes : packed.variant().channels_in_lanes,
                   activation_form(input.type, input.zero_point, f32 ? 0 : packed.variant().flip),
-                  packed.padded_k() * packed.element_size(),
-                  0,
-                  0,
-                  0,
-                  0};
+                  packed.padded_k() * packed.element_size()};
   if (!f32) {
     call.buffers.folded_bias.resize(packed.rows());
     stage.fold_bias(packed.sums(), call.form.zero_point, call.buffers.folded_bias);
   }
   if (input.rows == 0 || packed.rows() == 0) return;
-  choose_tiles(call, threads);
+  choose_tiles(call);
   for_each_task(call.buffers, call.row_tiles * call.lane_tiles, threads,
                 [&](WorkerScratch& scratch, std::size_t task) { run_task(call, scratch, task); });
 }

@@ -14,9 +14,9 @@ struct BatchTiles {
   const BatchCall& call;
   const PackedWeights& weights;
   ActivationForm form;
-  std::size_t lane_block, panel_bytes;  // of a lane block
-  std::size_t blocks, row_tiles;        // lane blocks of a tile
-  std::size_t channels, channel_tiles;  // of a tile
+  std::size_t lane_block, panel_bytes;          // of a lane block
+  std::size_t blocks = 0, row_tiles = 0;        // lane blocks of a tile
+  std::size_t channels = 0, channel_tiles = 0;  // of a tile
 };
 
 /// Outputs of a tile stay in the first-level cache until they are transposed, and weights in the second while
@@ -75,15 +75,8 @@ void run_task(const BatchTiles& tiles, WorkerScratch& scratch, std::size_t task)
 void linear_batched(const BatchCall& call, const PackedWeights& weights) {
   const DenseS8Variant& variant = weights.variant();
   const std::size_t lane_block = variant.channels_in_rows.lane_block;
-  BatchTiles tiles{call,
-                   weights,
-                   activation_form(call.input.type, call.input.zero_point, variant.flip),
-                   lane_block,
-                   lane_block * weights.padded_k(),
-                   0,
-                   0,
-                   0,
-                   0};
+  BatchTiles tiles{call, weights, activation_form(call.input.type, call.input.zero_point, variant.flip),
+                   lane_block, lane_block * weights.padded_k()};
   call.buffers.folded_bias.resize(weights.rows());
   call.stage.fold_bias(weights.sums(), tiles.form.zero_point, call.buffers.folded_bias);
   if (call.input.rows == 0 || weights.rows() == 0) return;
