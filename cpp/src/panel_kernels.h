@@ -155,6 +155,20 @@ struct SplitJob {
   std::size_t out_step;
 };
 
+/// Splits a row's columns from `first` on.
+static inline void split_columns(const SplitJob& job, const std::uint8_t* from, std::uint8_t* even,
+                                 std::uint8_t* odd, std::size_t first) {
+  for (std::size_t i = first; i < job.evens; ++i) even[i] = from[2 * i];
+  for (std::size_t i = first; i < job.odds; ++i) odd[i] = from[2 * i + 1];
+}
+
+/// Calls row(source, even, odd) for each row.
+template <class Row>
+static inline void for_each_split_row(const SplitJob& job, Row row) {
+  for (std::size_t r = 0; r < job.rows; ++r)
+    row(job.source + r * job.source_step, job.even + r * job.out_step, job.odd + r * job.out_step);
+}
+
 /// The layouts of panels.
 enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
 

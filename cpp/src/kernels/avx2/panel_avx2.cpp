@@ -190,8 +190,8 @@ struct FloatGroup {
   static constexpr std::size_t kLanes = 8;
   std::size_t count = 0;
   bool ascending = true;  ///< whether no stretch starts before the first one
-  std::ptrdiff_t source[kLanes] = {};
-  __m256i mask[kLanes] = {};
+  std::ptrdiff_t source[kLanes];
+  __m256i mask[kLanes];  ///< none of the lanes beyond the count
 
   FloatGroup(const PackJob& job, std::size_t group) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -202,6 +202,10 @@ struct FloatGroup {
       const __m256i last = _mm256_set1_epi32(static_cast<int>(end - group));
       mask[count++] = _mm256_andnot_si256(_mm256_cmpgt_epi32(first, lane), _mm256_cmpgt_epi32(last, lane));
     });
+    for (std::size_t i = count; i < kLanes; ++i) {
+      source[i] = source[0];
+      mask[i] = _mm256_setzero_si256();
+    }
   }
 };
 
@@ -257,7 +261,7 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
         pack_group<3>(job, group, fast, lanes, panel + lane);
         break;
       default:
-        pack_floats<8, false>(job, group, 0, job.rows, lanes, panel + lane);
+        pack_group<FloatGroup::kLanes>(job, group, fast, lanes, panel + lane);
     }
   }
 }

@@ -27,15 +27,14 @@ struct EightBytes {
   }
 };
 
-/// Packs the lanes from `from` on of some rows of a tap: (row & inside) ^ outside is the row XOR flip inside
-/// where `outside` is flip there, and the fill XOR flip elsewhere.
+/// Packs the lanes from `from` on of some rows of a tap: (row & inside) ^ (fill & ~inside) ^ flip.
 template <class Bytes>
 void shift_bytes(const std::uint8_t* from, std::size_t from_step, const std::uint8_t* mask, __m256i fill,
                  __m256i flip, std::uint8_t* out, std::size_t out_step, std::size_t rows) {
   const __m256i inside = Bytes::load(mask);
-  const __m256i outside = _mm256_xor_si256(_mm256_andnot_si256(inside, fill), flip);
+  const __m256i rest = _mm256_xor_si256(_mm256_andnot_si256(inside, fill), flip);
   for (; rows > 0; --rows, from += from_step, out += out_step)
-    Bytes::store(out, _mm256_xor_si256(_mm256_and_si256(Bytes::load(from), inside), outside));
+    Bytes::store(out, _mm256_xor_si256(_mm256_and_si256(Bytes::load(from), inside), rest));
 }
 
 void shift_u8(const ShiftJob& job, std::size_t lanes, std::uint8_t* panel) {
@@ -160,14 +159,10 @@ std::size_t whole_columns(const SplitJob& job) {
 void split_rows(const SplitJob& job) {
   const std::size_t columns = whole_columns(job), vectors = columns < 4 ? 0 : columns;
   const auto split = columns >= 16 ? split_row<16> : columns >= 8 ? split_row<8> : split_row<4>;
-  const std::uint8_t* from = job.source;
-  std::uint8_t *even = job.even, *odd = job.odd;
-  for (std::size_t r = 0; r < job.rows; ++r) {
+  for_each_split_row(job, [&](const std::uint8_t* from, std::uint8_t* even, std::uint8_t* odd) {
     if (vectors != 0) split(from, even, odd, columns, job);
-    for (std::size_t i = vectors; i < job.evens; ++i) even[i] = from[2 * i];
-    for (std::size_t i = vectors; i < job.odds; ++i) odd[i] = from[2 * i + 1];
-    from += job.source_step, even += job.out_step, odd += job.out_step;
-  }
+    split_columns(job, from, even, odd, vectors);
+  });
 }
 
 }  // namespace

@@ -56,13 +56,9 @@ void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::
 }
 
 void split_rows(const SplitJob& job) {
-  const std::uint8_t* from = job.source;
-  std::uint8_t *even = job.even, *odd = job.odd;
-  for (std::size_t r = 0; r < job.rows; ++r) {
-    for (std::size_t i = 0; i < job.evens; ++i) even[i] = from[2 * i];
-    for (std::size_t i = 0; i < job.odds; ++i) odd[i] = from[2 * i + 1];
-    from += job.source_step, even += job.out_step, odd += job.out_step;
-  }
+  for_each_split_row(job, [&](const std::uint8_t* from, std::uint8_t* even, std::uint8_t* odd) {
+    split_columns(job, from, even, odd, 0);
+  });
 }
 
 }  // namespace
