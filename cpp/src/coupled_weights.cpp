@@ -49,23 +49,45 @@ Coupler::Entry take_entry(CutWeights& rest) {
   return entry;
 }
 
+/// Of all rows together.
+std::size_t steps_of(std::span<const std::vector<Coupler::Step>> excess) {
+  std::size_t most = 0;
+  for (const auto& steps : excess) most = std::max(most, steps.size());
+  return most;
+}
+
 }  // namespace
 
-Coupler::Coupler(std::size_t groups, const KernelTable& kernels)
-    : find_order_(kernels.weight.couple),
-      sums_((groups + kCoupleBatch) * kBlockBytes),
-      order_(groups),
-      weights_(groups * kBlockBytes),
-      cut_(groups * kCoupledRows) {}
-
-void Coupler::couple(const std::int8_t* block) {
-  for (std::size_t row = 0; row < kCoupledRows; ++row) {
-    excess_[row].clear();
-    alone_[row].clear();
+Coupler::Coupler(std::size_t groups, const KernelTable& kernels) : couple_(kernels.weight.couple) {
+  for (Result& result : results_) {
+    result.sums.resize((groups + kCandidates) * kBlockBytes);
+    result.order.resize(groups);
+    result.weights.resize(groups * kBlockBytes);
+    result.cut.resize(groups * kCoupledRows);
   }
-  const std::size_t count =
-      find_order_({block, order_.size(), sums_.data(), order_.data(), weights_.data(), cut_.data()});
-  for (CutWeights& cut : std::span(cut_).first(count)) {
+}
+
+CoupleJob Coupler::job(const std::int8_t* block, std::size_t which) {
+  Result& result = results_[which];
+  return {block,
+          result.order.size(),
+          result.sums.data(),
+          result.order.data(),
+          result.weights.data(),
+          result.cut.data()};
+}
+
+void Coupler::couple(const std::int8_t* block, const std::int8_t* other) {
+  const CoupleJob second = job(other, 1);
+  const CutCounts cuts = couple_(job(block, 0), other != nullptr ? &second : nullptr);
+  results_[0].cuts = cuts.one;
+  results_[1].cuts = cuts.other;
+}
+
+std::span<const std::vector<Coupler::Step>> Coupler::excess(std::size_t which) {
+  for (auto& steps : excess_) steps.clear();
+  for (auto& alone : alone_) alone.clear();
+  for (CutWeights& cut : std::span(results_[which].cut).first(results_[which].cuts)) {
     std::uint64_t sums = sums_of(cut.weights);
     for (; !fit(sums); sums = sums_of(cut.weights)) {
       const Entry entry = take_entry(cut);
@@ -73,6 +95,7 @@ void Coupler::couple(const std::int8_t* block) {
     }
     place(cut.row, {cut.group, std::to_array(cut.weights)}, sums);
   }
+  return excess_;
 }
 
 /// In a step whose other entry it goes together with, or in one of its own.
@@ -90,12 +113,6 @@ void Coupler::place(std::size_t row, const Entry& entry, std::uint64_t sums) {
   alone.pop_back();
 }
 
-std::size_t Coupler::steps() const {
-  std::size_t most = 0;
-  for (const auto& steps : excess_) most = std::max(most, steps.size());
-  return most;
-}
-
 bool CoupledWeights::pay(const std::int8_t* packed, std::size_t blocks, std::size_t groups,
                          const KernelTable& kernels) {
   if (groups > kMostGroups) return false;
@@ -105,8 +122,8 @@ bool CoupledWeights::pay(const std::int8_t* packed, std::size_t blocks, std::siz
   const std::size_t judged = std::min(blocks, sample);
   std::size_t steps = 0;
   for (std::size_t i = 0; i < judged; ++i) {
-    coupler.couple(packed + blocks * i / judged * groups * kBlockBytes);
-    steps += coupler.steps();
+    coupler.couple(packed + blocks * i / judged * groups * kBlockBytes, nullptr);
+    steps += steps_of(coupler.excess(0));
   }
   return steps * kGroupsPerStep <= judged * groups;
 }
@@ -116,23 +133,27 @@ CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::siz
     : groups_(groups), start_(1, 0) {
   order_.reserve(blocks * groups);
   Coupler coupler(groups, kernels);
-  for (std::size_t block = 0; block < blocks; ++block, packed += groups * kBlockBytes) {
-    coupler.couple(packed);
-    std::ranges::copy(coupler.weights(), packed);
-    order_.insert(order_.end(), coupler.order().begin(), coupler.order().end());
-    add_steps(coupler);
+  const std::size_t block_bytes = groups * kBlockBytes;
+  for (std::size_t block = 0; block < blocks; block += 2) {
+    const std::size_t count = std::min<std::size_t>(blocks - block, 2);
+    coupler.couple(packed, count == 2 ? packed + block_bytes : nullptr);
+    for (std::size_t i = 0; i < count; ++i, packed += block_bytes) {
+      std::ranges::copy(coupler.weights(i), packed);
+      order_.insert(order_.end(), coupler.order(i).begin(), coupler.order(i).end());
+      add_steps(coupler.excess(i));
+    }
   }
   excess_group_.shrink_to_fit();
   excess_weights_.shrink_to_fit();
 }
 
-void CoupledWeights::add_steps(const Coupler& coupler) {
-  const std::size_t first = excess_group_.size(), steps = coupler.steps();
+void CoupledWeights::add_steps(std::span<const std::vector<Coupler::Step>> excess) {
+  const std::size_t first = excess_group_.size(), steps = steps_of(excess);
   excess_group_.resize(first + steps * 2 * kCoupledRows);
   excess_weights_.resize(4 * excess_group_.size());
   for (std::size_t row = 0; row < kCoupledRows; ++row) {
     std::size_t at = first + row;
-    for (const auto& [one, other] : coupler.excess(row)) {
+    for (const auto& [one, other] : excess[row]) {
       for (const Coupler::Entry& entry : {one, other}) {
         excess_group_[at] = entry.group;
         std::memcpy(excess_weights_.data() + 4 * at, entry.weights.data(), 4);

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -17,7 +18,7 @@
 /// there to choose from.
 namespace gristmill {
 
-/// Couples one row block of weights, [groups][kCoupledRows][4], at a time.
+/// Couples one row block of weights, [groups][kCoupledRows][4], or two at a time.
 class Coupler {
  public:
   struct Entry {
@@ -29,32 +30,37 @@ class Coupler {
 
   Coupler(std::size_t groups, const KernelTable& kernels);
 
-  /// Results are valid until the next call.
-  void couple(const std::int8_t* block);
+  /// `other` may be null.
+  void couple(const std::int8_t* block, const std::int8_t* other);
 
-  const std::vector<std::uint16_t>& order() const { return order_; }
+  /// Results of the first block or of the other one, until the next call.
+  const std::vector<std::uint16_t>& order(std::size_t which) const { return results_[which].order; }
   /// In that order, less the excess.
-  const std::vector<std::int8_t>& weights() const { return weights_; }
-  const std::vector<Step>& excess(std::size_t row) const { return excess_[row]; }
-  /// Of the further pass over the excess.
-  std::size_t steps() const;
+  const std::vector<std::int8_t>& weights(std::size_t which) const { return results_[which].weights; }
+  /// The further pass over the excess: of each row as many steps as the fullest has.
+  std::span<const std::vector<Step>> excess(std::size_t which);
 
  private:
+  struct Result {
+    std::vector<std::uint8_t> sums;
+    std::vector<std::uint16_t> order;
+    std::vector<std::int8_t> weights;
+    std::vector<CutWeights> cut;
+    std::size_t cuts;
+  };
   /// A step of one entry, and the sums of that.
   struct Alone {
     std::size_t step;
     std::uint64_t sums;
   };
 
+  CoupleJob job(const std::int8_t* block, std::size_t which);
   void place(std::size_t row, const Entry& entry, std::uint64_t sums);
 
-  std::size_t (*find_order_)(const CoupleJob& job);
-  std::vector<std::uint8_t> sums_;
-  std::vector<std::uint16_t> order_;
-  std::vector<std::int8_t> weights_;
-  std::vector<CutWeights> cut_;
-  std::vector<Step> excess_[kCoupledRows];
-  std::vector<Alone> alone_[kCoupledRows];
+  CutCounts (*couple_)(const CoupleJob& job, const CoupleJob* other);
+  std::array<Result, 2> results_;
+  std::array<std::vector<Step>, kCoupledRows> excess_;
+  std::array<std::vector<Alone>, kCoupledRows> alone_;
 };
 
 /// What couples of a layer add to its packed weights.
@@ -78,7 +84,7 @@ class CoupledWeights {
   DenseCouples at(std::size_t block) const;
 
  private:
-  void add_steps(const Coupler& coupler);
+  void add_steps(std::span<const std::vector<Coupler::Step>> excess);
 
   std::size_t groups_ = 0;
   std::vector<std::uint16_t> order_;

@@ -28,23 +28,29 @@ struct CutWeights {
 struct CoupleJob {
   const std::int8_t* block;  ///< [groups][kCoupledRows][4], none of them -128
   std::size_t groups;        ///< at most 2^16
-  std::uint8_t* sums;        ///< [groups + kCoupleBatch][16], for the kernel's own use
+  std::uint8_t* sums;        ///< [groups + kCandidates][16], for the kernel's own use
   std::uint16_t* order;      ///< [groups]: each group once
   std::int8_t* weights;      ///< [groups][kCoupledRows][4]: in that order, less what is cut off
   CutWeights* cut;           ///< [groups * kCoupledRows]: in that order, of each couple by group and row
 };
 
-/// What kernels may read beyond the last group.
-constexpr std::size_t kCoupleBatch = 8;
+/// Groups among which the second of a couple is chosen, unless they are taken: more find a better one more
+/// seldom than they cost.
+constexpr std::size_t kCandidates = 48;
+
+/// How many CutWeights row blocks have; 0 where there is no other.
+struct CutCounts {
+  std::size_t one, other;
+};
 
 struct WeightKernels {
   WeightTotals (*total)(const std::int8_t* weights, std::size_t count);
   std::size_t (*count_nonzero)(const std::int8_t* weights, std::size_t count);
   /// From [quads][4][taps] to [quads][taps][4].
   void (*interleave)(const std::int8_t* from, std::size_t quads, std::size_t taps, std::int8_t* to);
-  /// Finds an order by the rule of kernels/couple_order.h, the same at every level; returns how many
-  /// CutWeights there are.
-  std::size_t (*couple)(const CoupleJob& job);
+  /// Finds an order by the rule of kernels/couple_order.h, the same at every level, for one row block or for
+  /// two of as many groups, which is faster than one by one.
+  CutCounts (*couple)(const CoupleJob& job, const CoupleJob* other);
 };
 
 }  // namespace gristmill

@@ -43,7 +43,7 @@ constexpr Fill kFills[] = {
 
 /// Every group is there once, no sum can saturate, and what kernels add up is what was there.
 ISA_TEST(coupled_weights_are_the_same_weights) {
-  constexpr std::size_t kBlocks = 3;
+  constexpr std::size_t kBlocks = 5;
   harness::Random random(1);
   for (const Fill fill : kFills) {
     for (const std::size_t groups : {0u, 1u, 2u, 3u, 4u, 5u, 17u, 40u, 91u}) {

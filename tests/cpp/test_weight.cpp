@@ -90,7 +90,6 @@ ISA_TEST(weight_interleave_moves_every_weight) {
 
 /// By the rule as it is written, step by step.
 TEST(scalar_weight_couples_are_the_best_of_the_next) {
-  constexpr std::size_t kNext = 32;
   Random random(64);
   for (const int most : {0, 60, 70, 80, 127}) {
     const std::size_t groups = most == 0 ? 301 : 2001;
@@ -111,54 +110,89 @@ TEST(scalar_weight_couples_are_the_best_of_the_next) {
     while (left.size() > 1) {
       const int fewest = *std::ranges::min_element(exceeding);
       std::vector<int> costs;
-      for (std::size_t i = 1; i < std::min(left.size(), kNext + 1); ++i) {
+      for (std::size_t i = 1; i < left.size() && left[i] <= left[0] + kCandidates; ++i) {
         costs.push_back(0);
         for (std::size_t row = 0; row < kCoupledRows; ++row)
           if (exceeds(left[0], left[i], row)) costs.back() += std::min(4 + exceeding[row] - fewest, 127);
       }
-      const auto best = static_cast<std::size_t>(std::ranges::min_element(costs) - costs.begin()) + 1;
-      for (std::size_t row = 0; row < kCoupledRows; ++row)
-        exceeding[row] += exceeds(left[0], left[best], row);
-      expected.insert(expected.end(), {left[0], left[best]});
-      left[best] = left[1];
-      left.erase(left.begin(), left.begin() + 2);
+      const auto best = std::ranges::min_element(costs) - costs.begin() + 1;
+      const std::size_t second = left[static_cast<std::size_t>(best)];
+      for (std::size_t row = 0; row < kCoupledRows; ++row) exceeding[row] += exceeds(left[0], second, row);
+      expected.insert(expected.end(), {left[0], second});
+      left.erase(left.begin() + best);
+      left.erase(left.begin());
     }
     expected.push_back(left[0]);
-    std::vector<std::uint8_t> sums((groups + kCoupleBatch) * 16);
+    std::vector<std::uint8_t> sums((groups + kCandidates) * 16);
     std::vector<std::uint16_t> order(groups);
     std::vector<CutWeights> cut(groups * kCoupledRows);
-    scalar().couple({block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()});
+    scalar().couple({block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()}, nullptr);
     CHECK(std::ranges::equal(order, expected));
   }
 }
 
-ISA_TEST(weight_couples_equal_scalar) {
+namespace {
+
+/// What a row block is coupled to, between guard pages.
+struct Coupled {
+  Coupled(std::size_t groups, Edge edge)
+      : sums((groups + kCandidates) * 16, edge),
+        order(groups, edge),
+        weights(groups * 4 * kCoupledRows, edge),
+        cut(groups * kCoupledRows, edge) {
+    std::ranges::fill(sums.span(), std::uint8_t{0x7E});  // what would fit if it were taken for a group's
+  }
+
+  CoupleJob job(const std::int8_t* block) {
+    return {block, order.size(), sums.data(), order.data(), weights.data(), cut.data()};
+  }
+
+  GuardedBuffer<std::uint8_t> sums;
+  GuardedBuffer<std::uint16_t> order;
+  GuardedBuffer<std::int8_t> weights;
+  GuardedBuffer<CutWeights> cut;
+};
+
+void check_same(const Coupled& coupled, const Coupled& expected, std::size_t cuts) {
+  CHECK_SAME(coupled.order.view(), expected.order.view(), "order");
+  CHECK_SAME(coupled.weights.view(), expected.weights.view(), "weights");
+  for (std::size_t i = 0; i < cuts; ++i) {
+    CHECK_EQ(coupled.cut.view()[i].group, expected.cut.view()[i].group);
+    CHECK_EQ(coupled.cut.view()[i].row, expected.cut.view()[i].row);
+    CHECK(std::ranges::equal(coupled.cut.view()[i].weights, expected.cut.view()[i].weights));
+  }
+}
+
+}  // namespace
+
+ISA_TEST(weight_couples_equal_scalar_alone_and_by_twos) {
+  const auto couple = kernel_table(isa).weight.couple;
   Random random(63);
   for (const Range range : kRanges) {
-    for (const std::size_t groups : {0u, 1u, 2u, 3u, 4u, 9u, 33u, 34u, 35u, 64u, 301u}) {
+    for (const std::size_t groups : {0u, 1u, 2u, 3u, 4u, 9u, 33u, 48u, 49u, 50u, 51u, 64u, 301u}) {
       for (const Edge edge : {Edge::low, Edge::high}) {
-        GuardedBuffer<std::int8_t> block(groups * 4 * kCoupledRows, edge);
-        range.least == -128 ? fill_uneven(block.span(), random)
-                            : fill(block.span(), range.least, range.greatest, random);
-        const auto couple = [&](const WeightKernels& kernels, auto& order, auto& weights, auto& cut) {
-          GuardedBuffer<std::uint8_t> sums((groups + kCoupleBatch) * 16, edge);
-          std::ranges::fill(sums.span(),
-                            std::uint8_t{0x7E});  // what would fit if it were taken for a group's
-          return kernels.couple(
-              {block.data(), groups, sums.data(), order.data(), weights.data(), cut.data()});
-        };
-        GuardedBuffer<std::uint16_t> order(groups, edge), expected_order(groups, edge);
-        GuardedBuffer<std::int8_t> weights(block.size(), edge), expected(block.size(), edge);
-        GuardedBuffer<CutWeights> cut(groups * kCoupledRows, edge), expected_cut(cut.size(), edge);
-        const std::size_t count = couple(scalar(), expected_order, expected, expected_cut);
-        CHECK_EQ(couple(kernel_table(isa).weight, order, weights, cut), count);
-        CHECK_SAME(order.view(), expected_order.view(), "order of " + std::to_string(groups));
-        CHECK_SAME(weights.view(), expected.view(), "weights of " + std::to_string(groups));
-        for (std::size_t i = 0; i < count; ++i) {
-          CHECK_EQ(cut.data()[i].group, expected_cut.data()[i].group);
-          CHECK_EQ(cut.data()[i].row, expected_cut.data()[i].row);
-          CHECK(std::ranges::equal(cut.data()[i].weights, expected_cut.data()[i].weights));
+        using Block = GuardedBuffer<std::int8_t>;
+        const std::size_t size = groups * 4 * kCoupledRows;
+        Block blocks[2] = {Block(size, edge), Block(size, edge)};
+        range.least == -128 ? fill_uneven(blocks[0].span(), random)
+                            : fill(blocks[0].span(), range.least, range.greatest, random);
+        fill(blocks[1].span(), -127, 127, random);
+        Coupled expected[2] = {Coupled(groups, edge), Coupled(groups, edge)};
+        Coupled both[2] = {Coupled(groups, edge), Coupled(groups, edge)};
+        Coupled alone(groups, edge);
+        std::size_t counts[2];
+        for (int i : {0, 1}) {
+          const CutCounts cuts = scalar().couple(expected[i].job(blocks[i].data()), nullptr);
+          counts[i] = cuts.one;
+          CHECK_EQ(cuts.other, 0u);
         }
+        CHECK_EQ(couple(alone.job(blocks[0].data()), nullptr).one, counts[0]);
+        check_same(alone, expected[0], counts[0]);
+        const CoupleJob other = both[1].job(blocks[1].data());
+        const CutCounts cuts = couple(both[0].job(blocks[0].data()), &other);
+        CHECK_EQ(cuts.one, counts[0]);
+        CHECK_EQ(cuts.other, counts[1]);
+        for (int i : {0, 1}) check_same(both[i], expected[i], counts[i]);
       }
     }
   }

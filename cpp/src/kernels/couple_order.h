@@ -2,25 +2,27 @@
 
 #include "weight_kernels.h"
 
-/// The order in which groups of K are coupled: the first of those left with the one of the next kCandidates
-/// that goes best with it, and of equals with the nearest.
+/// The order in which groups of K are coupled: the first of those left with the one that goes best with it of
+/// the next kCandidates that have not been taken before, and of equals with the nearest.
 ///
 /// The weights of a group are seen through their *sums*: for each row those of the positive weights of both
 /// pairs, and of the magnitudes of the negative ones, which is all that decides which rows of a couple
 /// exceed kCoupleSum. A `Level` has
 ///
-///     kNever                  a byte of sums that exceed with any others
 ///     sum_up(weights, sums)   the sums of a group, kSums bytes in an order of its own
 ///     copy(from, to)          the weights of a group
 ///     cut(couple, to, cut)    the weights of a couple, and its CutWeights; returns where these end
 ///     First                   what is asked of the first group of a couple; made of its sums
 ///     First::rows(sums)       the rows that exceed with that group
-///     First::search(sums, candidates, costs)  the number of the best; whole batches of sums are read
+///     First::search(sums, taken, costs)  the number of the best of kCandidates groups that follow each
+///     other,
+///                             of which those whose bits are in `taken` do not count; one of them is not
+///
+/// Every couple waits for the one before it, which may take what it would choose. So two row blocks are
+/// coupled in turns, each in the time that the other one waits.
 namespace gristmill {
 namespace {
 
-/// Groups among which the second of a couple is chosen: more find a better one more seldom than they cost.
-constexpr std::uint32_t kCandidates = 32;
 constexpr std::size_t kSums = 4 * kCoupledRows;
 
 struct Couple {
@@ -51,57 +53,84 @@ class RowCosts {
   std::uint32_t bytes_ = kEach * kLeast;
 };
 
-/// The weights of a group that has no other.
 template <class Level>
-CutWeights* cut_alone(const CoupleJob& job, CutWeights* cut) {
-  const std::int8_t zeros[4 * kCoupledRows] = {};
-  std::int8_t both[2][4 * kCoupledRows];
-  const std::uint16_t group = job.order[job.groups - 1];
-  cut = Level::cut({{job.block + group * 4 * kCoupledRows, zeros}, {group, 0}}, both[0], cut);
-  Level::copy(both[0], job.weights + (job.groups - 1) * 4 * kCoupledRows);
-  return cut;
-}
-
-template <class Level>
-void sum_up_all(const std::int8_t* block, std::size_t groups, std::uint8_t* sums, std::uint16_t* order) {
-  for (std::size_t g = 0; g < groups; ++g, block += 4 * kCoupledRows, sums += kSums) {
-    Level::sum_up(block, sums);
-    order[g] = static_cast<std::uint16_t>(g);
+class Coupling {
+ public:
+  explicit Coupling(const CoupleJob& job) : job_(job), cut_(job.cut) {
+    for (std::size_t g = 0; g < job.groups; ++g) Level::sum_up(job.block + g * kGroup, job.sums + g * kSums);
   }
-  __builtin_memset(sums, Level::kNever, kCoupleBatch * kSums);
-}
 
-template <class Level>
-std::size_t couple_in_order(const CoupleJob& job) {
-  constexpr std::size_t kGroup = 4 * kCoupledRows;
-  sum_up_all<Level>(job.block, job.groups, job.sums, job.order);
-  RowCosts costs;
-  CutWeights* cut = job.cut;
-  for (std::size_t g = 0; g + 1 < job.groups; g += 2) {
-    const typename Level::First first(job.sums + g * kSums);
-    std::uint8_t* sums = job.sums + (g + 1) * kSums;
-    std::uint16_t* order = job.order + g + 1;
-    const std::size_t left = job.groups - g - 1;
-    const std::uint32_t second =
-        first.search(sums, static_cast<std::uint32_t>(left < kCandidates ? left : kCandidates), costs);
-    const std::size_t rows = first.rows(sums + second * kSums);
-    const std::uint16_t group = order[second];
-    order[second] = order[0];
-    order[0] = group;
-    // The group that was passed over goes on waiting where the chosen one was.
-    __builtin_memcpy(sums + second * kSums, sums, kSums);
-    const Couple couple{{job.block + order[-1] * kGroup, job.block + group * kGroup}, {order[-1], group}};
-    std::int8_t* to = job.weights + g * kGroup;
+  bool is_done() const { return coupled_ + 1 >= job_.groups; }
+
+  [[gnu::always_inline]] void step() {
+    const typename Level::First first(job_.sums + first_ * kSums);
+    const std::uint8_t* sums = job_.sums + (first_ + 1) * kSums;
+    const std::size_t left = job_.groups - first_ - 1;
+    const std::uint64_t beyond = left < kCandidates ? ~std::uint64_t{0} << left : 0;
+    const std::uint32_t best = first.search(sums, taken_ | beyond, costs_);
+    const std::size_t rows = first.rows(sums + best * kSums);
+    add(first_, first_ + 1 + best, rows);
+    taken_ |= std::uint64_t{1} << best;
+    const int passed = __builtin_ctzll(~taken_);
+    first_ += static_cast<std::size_t>(passed) + 1;
+    taken_ >>= passed + 1;
+  }
+
+  /// Returns how many CutWeights there are.
+  std::size_t finish() {
+    if (job_.groups % 2 != 0) cut_alone();
+    return static_cast<std::size_t>(cut_ - job_.cut);
+  }
+
+ private:
+  static constexpr std::size_t kGroup = 4 * kCoupledRows;
+
+  [[gnu::always_inline]] void add(std::size_t first, std::size_t second, std::size_t rows) {
+    const Couple couple{{job_.block + first * kGroup, job_.block + second * kGroup},
+                        {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(second)}};
+    __builtin_memcpy(job_.order + coupled_, couple.groups, sizeof couple.groups);
+    std::int8_t* to = job_.weights + coupled_ * kGroup;
+    coupled_ += 2;
     if (rows == 0) {
       Level::copy(couple.weights[0], to);
       Level::copy(couple.weights[1], to + kGroup);
     } else {
-      costs.add(rows);
-      cut = Level::cut(couple, to, cut);
+      costs_.add(rows);
+      cut_ = Level::cut(couple, to, cut_);
     }
   }
-  if (job.groups % 2 != 0) cut = cut_alone<Level>(job, cut);
-  return static_cast<std::size_t>(cut - job.cut);
+
+  /// The weights of the group that has no other.
+  void cut_alone() {
+    const std::int8_t zeros[kGroup] = {};
+    std::int8_t both[2][kGroup];
+    const auto group = static_cast<std::uint16_t>(first_);
+    job_.order[job_.groups - 1] = group;
+    cut_ = Level::cut({{job_.block + first_ * kGroup, zeros}, {group, 0}}, both[0], cut_);
+    Level::copy(both[0], job_.weights + (job_.groups - 1) * kGroup);
+  }
+
+  const CoupleJob job_;
+  CutWeights* cut_;
+  RowCosts costs_;
+  std::size_t coupled_ = 0;  // groups
+  std::size_t first_ = 0;    // group that is left
+  std::uint64_t taken_ = 0;  // of those that follow it
+};
+
+template <class Level>
+CutCounts couple_in_order(const CoupleJob& job, const CoupleJob* other) {
+  Coupling<Level> one(job);
+  if (other == nullptr) {
+    while (!one.is_done()) one.step();
+    return {one.finish(), 0};
+  }
+  Coupling<Level> two(*other);
+  while (!one.is_done()) {
+    one.step();
+    two.step();
+  }
+  return {one.finish(), two.finish()};
 }
 
 }  // namespace

@@ -85,8 +85,6 @@ void store_group(void* p, __m128i group) { _mm_storeu_si128(static_cast<__m128i*
 /// Sums are what they lack to 126, as signed bytes, and [row][pair][sign]: a comparison then takes those of
 /// second groups from memory.
 struct CouplesAvx2 {
-  static constexpr std::uint8_t kNever = 128;
-
   class First {
    public:
     explicit First(const std::uint8_t* sums) {
@@ -95,21 +93,32 @@ struct CouplesAvx2 {
       least_ = _mm_sub_epi8(_mm_min_epu8(whole, most), _mm_set1_epi8(kCoupleSum - 126));
     }
     std::size_t rows(const std::uint8_t* second) const { return rows_of(exceeding(second)); }
-    std::uint32_t search(const std::uint8_t* sums, std::uint32_t candidates, const RowCosts& costs) const {
-      alignas(kWidth) __m128i exceeding[kCandidates / 4];
-      const __m128i zero = _mm_setzero_si128();
-      __m128i* to = exceeding;
-      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, sums += kCoupleBatch * kSums, to += 2) {
-        to[0] = rows_of_four(sums);
-        to[1] = rows_of_four(sums + 4 * kSums);
-        const __m128i fit = _mm_packs_epi32(_mm_cmpeq_epi32(to[0], zero), _mm_cmpeq_epi32(to[1], zero));
-        const auto which = static_cast<unsigned>(_mm_movemask_epi8(fit));
-        if (which != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(which)) / 2;
-      }
-      return cheapest(reinterpret_cast<const __m256i*>(exceeding), candidates, costs);
+    std::uint32_t search(const std::uint8_t* sums, std::uint64_t taken, const RowCosts& costs) const {
+      __m128i exceeding[kBatch / 4];
+      const unsigned fit = fitting(sums, taken, exceeding);
+      return fit != 0 ? static_cast<std::uint32_t>(__builtin_ctz(fit)) : search_all(sums, taken, costs);
     }
 
    private:
+    static constexpr std::uint32_t kBatch = 16;
+
+    [[gnu::noinline]] std::uint32_t search_all(const std::uint8_t* sums, std::uint64_t taken,
+                                               const RowCosts& costs) const {
+      alignas(kWidth) __m128i exceeding[kCandidates / 4];
+      for (std::uint32_t i = 0; i < kCandidates; i += kBatch) {
+        const unsigned fit = fitting(sums + i * kSums, taken >> i, exceeding + i / 4);
+        if (fit != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(fit));
+      }
+      return cheapest(reinterpret_cast<const __m256i*>(exceeding), taken, costs);
+    }
+    /// Those of kBatch candidates that no row exceeds with, as bits, and rows_of_four of them all.
+    [[gnu::always_inline]] unsigned fitting(const std::uint8_t* sums, std::uint64_t taken,
+                                            __m128i* exceeding) const {
+      unroll<4>([&](auto i) GRISTMILL_INLINE { exceeding[i] = rows_of_four(sums + i * 4 * kSums); });
+      const auto fit = [&](int i) { return _mm_cmpeq_epi32(exceeding[i], _mm_setzero_si128()); };
+      const __m128i all = _mm_packs_epi16(_mm_packs_epi32(fit(0), fit(1)), _mm_packs_epi32(fit(2), fit(3)));
+      return static_cast<unsigned>(_mm_movemask_epi8(all)) & ~static_cast<unsigned>(taken);
+    }
     __m128i exceeding(const std::uint8_t* sums) const { return _mm_cmpgt_epi8(least_, load_group(sums)); }
     /// In the four bytes of each of four groups, which rows exceed with it: zero where one does not.
     __m128i rows_of_four(const std::uint8_t* sums) const {
@@ -118,18 +127,23 @@ struct CouplesAvx2 {
       const __m128i high = _mm_packs_epi16(exceeding(sums + 2 * kSums), exceeding(sums + 3 * kSums));
       return _mm_packs_epi16(low, high);
     }
-    /// A cost and the number of a candidate are compared as one number, which 16 bits hold.
-    static std::uint32_t cheapest(const __m256i* exceeding, std::uint32_t candidates, const RowCosts& costs) {
+    /// A cost and the number of a candidate are compared as one number, which 16 bits hold; those that are
+    /// taken have the greatest.
+    static std::uint32_t cheapest(const __m256i* exceeding, std::uint64_t taken, const RowCosts& costs) {
+      constexpr int kNumbers = 64;
       const __m256i cost = _mm256_set1_epi32(static_cast<int>(costs.bytes())), one = _mm256_set1_epi8(1);
-      __m256i best = _mm256_set1_epi32(0xFFFF), number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-      for (std::uint32_t i = 0; i < candidates; i += kCoupleBatch, ++exceeding) {
+      const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), last = _mm256_set1_epi32(0xFFFF);
+      __m256i best = last, number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      for (std::size_t i = 0; i < kCandidates; i += 8, ++exceeding) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_min_epu8(*exceeding, one), cost);
-        const __m256i sum = _mm256_madd_epi16(pairs, _mm256_set1_epi16(kCandidates));
-        best = _mm256_min_epu32(best, _mm256_add_epi32(sum, number));
-        number = _mm256_add_epi32(number, _mm256_set1_epi32(kCoupleBatch));
+        const __m256i sum = _mm256_madd_epi16(pairs, _mm256_set1_epi16(kNumbers));
+        const __m256i which = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(taken >> i)), bits);
+        const __m256i never = _mm256_and_si256(_mm256_cmpeq_epi32(which, bits), last);
+        best = _mm256_min_epu32(best, _mm256_or_si256(_mm256_add_epi32(sum, number), never));
+        number = _mm256_add_epi32(number, _mm256_set1_epi32(8));
       }
       const __m128i eight = _mm_packus_epi32(_mm256_castsi256_si128(best), _mm256_extracti128_si256(best, 1));
-      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(eight))) % kCandidates;
+      return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(eight))) % kNumbers;
     }
 
     __m128i least_;  // of the numbers of another group

@@ -29,8 +29,6 @@ void interleave(const std::int8_t* from, std::size_t quads, std::size_t taps, st
 }
 
 struct ScalarCouples {
-  static constexpr std::uint8_t kNever = 255;
-
   class First {
    public:
     explicit First(const std::uint8_t* sums) {
@@ -42,9 +40,10 @@ struct ScalarCouples {
         if (sums_[i] + second[i] > kCoupleSum) found |= std::size_t{1} << i / 4;
       return found;
     }
-    std::uint32_t search(const std::uint8_t* sums, std::uint32_t candidates, const RowCosts& costs) const {
+    std::uint32_t search(const std::uint8_t* sums, std::uint64_t taken, const RowCosts& costs) const {
       std::uint32_t best = 0, least = ~std::uint32_t{0};
-      for (std::uint32_t i = 0; i < candidates && least > 0; ++i) {
+      for (std::uint32_t i = 0; i < kCandidates && least > 0; ++i) {
+        if ((taken >> i & 1) != 0) continue;
         const std::uint32_t cost = costs.sum(rows(sums + i * kSums));
         if (cost >= least) continue;
         least = cost;
