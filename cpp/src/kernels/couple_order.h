@@ -88,7 +88,8 @@ class Coupling {
   [[gnu::always_inline]] void add(std::size_t first, std::size_t second, std::size_t rows) {
     const Couple couple{{job_.block + first * kGroup, job_.block + second * kGroup},
                         {static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(second)}};
-    __builtin_memcpy(job_.order + coupled_, couple.groups, sizeof couple.groups);
+    job_.order[coupled_] = couple.groups[0];
+    job_.order[coupled_ + 1] = couple.groups[1];
     std::int8_t* to = job_.weights + coupled_ * kGroup;
     coupled_ += 2;
     if (rows == 0) {

@@ -94,18 +94,19 @@ struct CouplesAvx2 {
     }
     std::size_t rows(const std::uint8_t* second) const { return rows_of(exceeding(second)); }
     std::uint32_t search(const std::uint8_t* sums, std::uint64_t taken, const RowCosts& costs) const {
-      __m128i exceeding[kBatch / 4];
+      alignas(kWidth) __m128i exceeding[kCandidates / 4];
       const unsigned fit = fitting(sums, taken, exceeding);
-      return fit != 0 ? static_cast<std::uint32_t>(__builtin_ctz(fit)) : search_all(sums, taken, costs);
+      if (fit != 0) return static_cast<std::uint32_t>(__builtin_ctz(fit));
+      return search_on(sums, taken, costs, exceeding);
     }
 
    private:
     static constexpr std::uint32_t kBatch = 16;
 
-    [[gnu::noinline]] std::uint32_t search_all(const std::uint8_t* sums, std::uint64_t taken,
-                                               const RowCosts& costs) const {
-      alignas(kWidth) __m128i exceeding[kCandidates / 4];
-      for (std::uint32_t i = 0; i < kCandidates; i += kBatch) {
+    /// Beyond the first batch.
+    [[gnu::noinline]] std::uint32_t search_on(const std::uint8_t* sums, std::uint64_t taken,
+                                              const RowCosts& costs, __m128i* exceeding) const {
+      for (std::uint32_t i = kBatch; i < kCandidates; i += kBatch) {
         const unsigned fit = fitting(sums + i * kSums, taken >> i, exceeding + i / 4);
         if (fit != 0) return i + static_cast<std::uint32_t>(__builtin_ctz(fit));
       }
