@@ -131,7 +131,7 @@ bool CoupledWeights::pay(const std::int8_t* packed, std::size_t blocks, std::siz
 CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::size_t groups,
                                const KernelTable& kernels)
     : groups_(groups), start_(1, 0) {
-  order_.reserve(blocks * groups);
+  order_.reserve(blocks * groups + kGroupsAhead);
   Coupler coupler(groups, kernels);
   const std::size_t block_bytes = groups * kBlockBytes;
   for (std::size_t block = 0; block < blocks; block += 2) {
@@ -143,6 +143,7 @@ CoupledWeights::CoupledWeights(std::int8_t* packed, std::size_t blocks, std::siz
       add_steps(coupler.excess(i));
     }
   }
+  order_.resize(blocks * groups + kGroupsAhead);
   excess_group_.shrink_to_fit();
   excess_weights_.shrink_to_fit();
 }

@@ -31,6 +31,8 @@ namespace gristmill {
 /// Row block of kernels that take couples, and what the weights of one sum add up to there.
 constexpr std::size_t kCoupledRows = 4;
 constexpr int kCoupleSum = 128;
+/// How far before their turn kernels may fetch the lanes of a couple.
+constexpr std::size_t kGroupsAhead = 16;
 
 /// Weights of a broadcast operand for kernels that add the products of two groups of K, a *couple*, in 16
 /// bits before they widen them: fewer instructions, and exact with any u8 activations where no sum saturates.
@@ -42,8 +44,9 @@ constexpr int kCoupleSum = 128;
 /// further pass of *steps*, each of two single groups of each row's own. So the kernel's sum is exact, and
 /// fast while few rows exceed.
 struct DenseCouples {
-  const std::uint16_t* order;  ///< [row blocks][ceil(K/4)]: group of K of each packed group; two are a couple
-  const std::uint32_t* start;  ///< [row blocks + 1]: steps, from this call's first row block on
+  /// [row blocks][ceil(K/4)] and kGroupsAhead of any: group of K of each packed group; two are a couple.
+  const std::uint16_t* order;
+  const std::uint32_t* start;         ///< [row blocks + 1]: steps, from this call's first row block on
   const std::uint32_t* excess_group;  ///< [start[last]][2][kCoupledRows]
   const void* excess_weights;         ///< [start[last]][2][kCoupledRows][4], of which both fit one sum
 };

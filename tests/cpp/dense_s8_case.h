@@ -49,7 +49,7 @@ struct GuardedCouples {
   GuardedBuffer<std::uint8_t> excess_weights;
 
   GuardedCouples(const CoupledWeights& coupled, std::size_t blocks, std::size_t groups, Edge edge)
-      : order(blocks * groups, edge),
+      : order(blocks * groups + kGroupsAhead, edge),
         start(blocks + 1, edge),
         excess_group(coupled.at(0).start[blocks] * 2 * kCoupledRows, edge),
         excess_weights(excess_group.size() * 4, edge) {

@@ -38,6 +38,8 @@ struct RowSums {
   /// Weights that no cache near the core holds are fetched a page before their turn: the hardware foresees
   /// none beyond the end of a page.
   static constexpr std::size_t kFetchAhead = 4096;
+  /// Bytes of a lane block that the nearest cache keeps beside them.
+  static constexpr std::size_t kNearLanes = 16384;
 
   /// The groups of K one after the other.
   [[gnu::always_inline]] static void add_groups(Vector (&sum)[R][V], Vector (&single)[S + 1],
@@ -63,6 +65,11 @@ struct RowSums {
     }
   }
 
+  /// Whether the groups of couples should be fetched before their turn: their order is none that the hardware
+  /// foresees.
+  static bool is_far(const Tile& tile) { return Level::kCouples && tile.groups * kGroup > kNearLanes; }
+
+  template <bool kFar>
   [[gnu::always_inline]] static void add_couples(Vector (&sum)[R][V], Vector (&single)[S + 1],
                                                  const Tile& tile) {
     const std::uint8_t* weights = tile.broadcast;
@@ -70,6 +77,10 @@ struct RowSums {
     for (std::size_t c = tile.groups / 2; c > 0; --c, order += 2, weights += 2 * kRows) {
       __builtin_prefetch(weights + kFetchAhead);
       const std::uint8_t* lane[2] = {tile.lane + order[0] * kGroup, tile.lane + order[1] * kGroup};
+      if constexpr (kFar) {
+        __builtin_prefetch(tile.lane + order[kGroupsAhead] * kGroup);
+        __builtin_prefetch(tile.lane + order[kGroupsAhead + 1] * kGroup);
+      }
       Bytes x[V][2];
       unroll<V>([&](auto v) GRISTMILL_INLINE {
         unroll<2>([&](auto i) GRISTMILL_INLINE { x[v][i] = Level::load_bytes(lane[i] + v * kLane); });
@@ -125,12 +136,12 @@ struct RowSums {
   }
 };
 
-template <class Level, int R, int V, int S>
+template <class Level, int R, int V, int S, bool kFar>
 [[gnu::always_inline]] inline void add_rows(const Tile& tile, typename Level::Vector (&sum)[R][V],
                                             typename Level::Vector (&single)[S + 1]) {
   using Sums = RowSums<Level, R, V, S>;
   if constexpr (Level::kCouples) {
-    Sums::add_couples(sum, single, tile);
+    Sums::template add_couples<kFar>(sum, single, tile);
     Sums::add_excess(sum, single, tile);
   } else {
     Sums::add_groups(sum, single, tile.broadcast, tile.lane, tile.single, tile.groups);

@@ -187,7 +187,7 @@ class DenseS8 {
       constexpr int kFewer = V > kBlockVectors ? V - kBlockVectors : V - 1;
       if (tile.lanes <= kFewer * kWidth) return run_lanes<R, kFewer>(tile);
     }
-    multiply_tile<R, V, 0>(tile);
+    multiply_near_or_far<R, V, 0>(tile);
   }
 
   template <int V, int S>
@@ -198,18 +198,26 @@ class DenseS8 {
     if constexpr (V > 1) {
       if (tile.lanes <= (V - 1) * kWidth) return run_with_singles<V - 1, S>(tile, singles);
     }
-    multiply_tile<kRowBlock, V, S>(tile);
+    multiply_near_or_far<kRowBlock, V, S>(tile);
   }
 
   /// S lanes ride along.
   template <int R, int V, int S>
+  static void multiply_near_or_far(const Tile& tile) {
+    if constexpr (axis == ChannelAxis::rows && Level::kCouples) {
+      if (RowSums<Level, R, V, S>::is_far(tile)) return multiply_tile<R, V, S, true>(tile);
+    }
+    multiply_tile<R, V, S, false>(tile);
+  }
+
+  template <int R, int V, int S, bool kFar>
   [[gnu::noinline]] static void multiply_tile(const Tile& tile) {
     Vector sum[R][V];
     start<R, V>(tile, sum);
     Vector single[S + 1];
     unroll<S>([&](auto s) GRISTMILL_INLINE { single[s] = Level::load_all(tile.single_offsets + s); });
     if constexpr (axis == ChannelAxis::rows)
-      add_rows<Level, R, V, S>(tile, sum, single);
+      add_rows<Level, R, V, S, kFar>(tile, sum, single);
     else
       add_lanes<Level, R, V>(tile, sum);
     store<R, V>(tile, sum);
