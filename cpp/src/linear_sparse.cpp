@@ -1,6 +1,7 @@
 #include "linear_sparse.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "activation_form.h"
 #include "cache_budget.h"
@@ -20,6 +21,10 @@ struct LanePasses {
   std::size_t end = 0;                // of the rows that run in passes
 
   std::size_t channels() const { return call.channels(); }
+  /// Whether panels of so many lanes hold words.
+  bool in_words(std::size_t lanes) const {
+    return call.weights.format().half_in_words && 2 * lanes <= lane_block;
+  }
   std::size_t out_element() const { return element_size(call.stage.output()); }
   std::size_t block_lanes(std::size_t block) const {
     return std::min(lane_block, end - first - block * lane_block);
@@ -30,14 +35,33 @@ struct LanePasses {
   }
 };
 
+/// What is before a panel: of words, a byte that is zero.
+constexpr std::size_t kBeforePanel = AlignedBuffer::kAlignment;
+
+/// Makes words of the first half of each panel row.
+void widen(std::uint8_t* panel, std::size_t lane_block, std::size_t rows) {
+  constexpr std::size_t kStep = 16;
+  panel[-1] = 0;
+  for (std::uint8_t* row = panel; row < panel + rows * lane_block; row += lane_block) {
+    for (std::size_t end = lane_block / 2; end > 0; end -= kStep) {
+      std::uint8_t bytes[kStep];
+      std::uint16_t words[kStep];
+      std::memcpy(bytes, row + end - kStep, sizeof bytes);
+      std::copy_n(bytes, kStep, words);
+      std::memcpy(row + 2 * (end - kStep), words, sizeof words);
+    }
+  }
+}
+
 /// Transposes the rows of one lane block into a panel.
 void pack_panel(const LanePasses& passes, std::size_t row, std::size_t lanes, void* panel) {
   const SparseLinearCall& call = passes.call;
   const std::size_t stride = call.row_bytes(), k = call.input.k, lane_block = passes.lane_block;
   switch (panel_kind(call.weights.kind())) {
     case PanelKind::planar_u8:
-      return call.kernels.transpose.bytes(
-          {call.row(row), stride, panel, lane_block, lanes, k, passes.form.flip});
+      call.kernels.transpose.bytes({call.row(row), stride, panel, lane_block, lanes, k, passes.form.flip});
+      if (passes.in_words(lanes)) widen(static_cast<std::uint8_t*>(panel), lane_block, k);
+      return;
     case PanelKind::planar_f32:
       return call.kernels.transpose.words({call.row(row), stride, panel, lane_block * 4, lanes, k, 0});
     case PanelKind::quads:
@@ -49,7 +73,8 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   const SparseLinearCall& call = passes.call;
   const PackedSparse& packed = call.weights.group(0);
   const std::size_t row = passes.first + block * passes.lane_block;
-  void* panel = scratch.panel.reserve(passes.panel_bytes);
+  auto* panel =
+      static_cast<std::byte*>(scratch.panel.reserve(kBeforePanel + passes.panel_bytes)) + kBeforePanel;
   const bool fresh = passes.first == 0 && scratch.packed_tile == WorkerScratch::kNone;
   if (scratch.packed_tile != block) pack_panel(passes, row, passes.block_lanes(block), panel);
   scratch.packed_tile = block;
@@ -62,8 +87,9 @@ void multiply(const LanePasses& passes, WorkerScratch& scratch, std::size_t bloc
   job.panel = panel;
   job.far = fresh || packed.entries.size() > panel_budget();
   job.lanes = passes.block_lanes(block);
-  // What is stored has room for whole lane blocks, and bytes of whole ones are stored faster.
-  if (!f32 && 2 * job.lanes > passes.lane_block) job.lanes = passes.lane_block;
+  job.words = passes.in_words(job.lanes);
+  // What is stored has room for whole lane blocks, and bytes of whole or half ones are stored faster.
+  if (!f32 && 4 * job.lanes > passes.lane_block) job.lanes = round_up(job.lanes, passes.lane_block / 2);
   if (packed.k_blocks > 1)
     job.accumulators = scratch.sums.reserve(packed.rows * call.weights.format().sum_bytes);
   job.epilogue = f32 ? static_cast<const void*>(&epilogue_f32) : &epilogue_s8;

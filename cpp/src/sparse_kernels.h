@@ -87,7 +87,9 @@ struct SparseJob {
   const void* epilogue;    ///< EpilogueS8 or EpilogueF32, by output channel
   void* out;               ///< element (channel 0, lane 0)
   std::size_t out_stride;  ///< elements from one channel of the output to the next
-  bool far = false;        ///< entries are likely to be beyond the second-level cache: fetch them early
+  /// Quads of at most half a lane block: the panel is [K][lane block / 2] u16 after a byte that is zero.
+  bool words = false;
+  bool far = false;  ///< entries are likely to be beyond the second-level cache: fetch them early
 };
 
 /// How one format runs at one level.
@@ -109,6 +111,8 @@ struct SparseFormat {
   /// at the pair's end, they are the first one's alone. The weights that fill up are zeros of blocks, but
   /// parts of singles: 0 * inf is no number.
   bool fours = false;
+  /// Jobs may have panels of words, which take less than jobs of more than half a lane block.
+  bool half_in_words = false;
 };
 
 struct SparseKernels {

@@ -67,10 +67,10 @@ class FinishBytes {
  public:
   using Vector = typename Level::Vector;
 
-  /// Bytes, as many as four vectors of sums pack to or, where the level stores parts of vectors, fewer.
-  static bool applies(const SparseJob& job) {
+  /// Bytes, as many as that many vectors of sums pack to or, where the level stores parts of vectors, fewer.
+  static bool applies(const SparseJob& job, std::size_t vectors = 4) {
     const auto& epilogue = *static_cast<const EpilogueS8*>(job.epilogue);
-    return epilogue.small_scales && (Level::kStoresParts || job.lanes == 4 * Level::kWidth) &&
+    return epilogue.small_scales && (Level::kStoresParts || job.lanes == vectors * Level::kWidth) &&
            (epilogue.type == OutputType::u8 || epilogue.type == OutputType::s8);
   }
 
@@ -98,6 +98,11 @@ class FinishBytes {
   }
   [[gnu::always_inline]] void store(const Vector (&sum)[4], std::size_t channel) const {
     store_bytes(Level::packed_in_order(packed(sum, channel)), channel);
+  }
+  /// Stores two vectors of sums in order, which pack to half a vector.
+  [[gnu::always_inline]] void store(const Vector (&sum)[2], std::size_t channel) const {
+    const Vector twice[4] = {sum[0], sum[1], sum[0], sum[1]};
+    Level::store_half(out_ + channel * out_stride_, Level::packed_in_order(packed(twice, channel)));
   }
 
  private:

@@ -20,6 +20,7 @@
 ///     Epilogue, OneChannel, Bytes         the level's int8 epilogue, and its shorter form for bytes
 ///     Few                 the level of 128 bits, for four lanes or fewer
 ///     Half                if kHasHalf, the level of half the width, for lane blocks that are not half full
+///     either              if kHasWords, for WordQuads
 ///     add_quads           if kHasQuadLoop, a loop over the quads of two rows that alternate
 ///     store_first         if kStoresParts, stores that many bytes of a vector
 ///     Simd                the level's f32 vectors
@@ -99,6 +100,52 @@ struct FewQuads {
   };
 };
 
+/// Half a lane block of Quads, from a panel of words: each is a byte with a zero above it, so that what is
+/// loaded from one byte before a panel row has the bytes above zeros. One OR then interleaves two panel rows,
+/// where whole lane blocks take shuffles. Level also names
+///
+///     either              OR
+///     in_order            of two sums, as of four
+template <class Level, template <class> class Base = FinishS8>
+struct WordQuads {
+  using Vector = typename Level::Vector;
+  using Entry = SparseQuad;
+  using Element = std::uint8_t;
+  static constexpr std::size_t kLaneBlock = Level::kLaneBlock;
+  static constexpr int kSets = 1;
+
+  struct Sum {
+    Vector sum[2];
+
+    [[gnu::always_inline]] void add(const SparseQuad& quad, const std::uint8_t* panel) {
+      const auto pair = [&](int i) GRISTMILL_INLINE {
+        return Level::either(Level::load(panel + kOffsetUnit * quad.offset[i]),
+                             Level::load(panel + kOffsetUnit * quad.offset[i + 1] - 1));
+      };
+      const Vector x01 = pair(0), x23 = pair(2), w = Level::broadcast(weights_of(quad));
+      sum[0] = Level::multiply_add(sum[0], Level::low16(x01, x23), w);
+      sum[1] = Level::multiply_add(sum[1], Level::high16(x01, x23), w);
+    }
+  };
+
+  struct Finish : Base<Level> {
+    using Base<Level>::Base;
+    [[gnu::always_inline]] void start(Sum& of, std::size_t channel) const {
+      of.sum[0] = of.sum[1] = Level::broadcast(this->bias(channel));
+    }
+    [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
+      Vector sums[2];
+      Level::in_order(of.sum, sums);
+      Base<Level>::store(sums, channel);
+    }
+  };
+
+  static void multiply(const SparseJob& job) {
+    if (FinishBytes<Level>::applies(job, 2)) return SparseRows<WordQuads<Level, FinishBytes>>::multiply(job);
+    SparseRows<WordQuads>::multiply(job);
+  }
+};
+
 /// Four panel rows, interleaved byte by byte. Unpacking works within 128-bit parts: part p of
 /// sum[i] holds the lanes 16p + 4i .. 16p + 4i + 3.
 template <class Level, class Quad = SparseQuad, template <class> class Base = FinishS8>
@@ -146,6 +193,9 @@ struct Quads {
   };
 
   static void multiply(const SparseJob& job) {
+    if constexpr (Level::kHasWords) {
+      if (job.words) return WordQuads<Level>::multiply(job);
+    }
     using Few = typename Level::Few;
     if (job.lanes <= Few::kWidth) return SparseRows<FewQuads<Few>>::multiply(job);
     if constexpr (Level::kHasHalf) {

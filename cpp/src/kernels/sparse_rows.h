@@ -79,6 +79,11 @@ struct SparseRows {
         if (row + kAhead < last_row) finish.expect(order[row + kAhead]);
       }
       if constexpr (!first) {
+        constexpr std::size_t kAhead = 2;
+        if (row + kAhead < last_row) {
+          for (std::size_t line = 0; line < sizeof(Sum); line += 64)
+            __builtin_prefetch(reinterpret_cast<const char*>(waiting + order[row + kAhead]) + line, 1);
+        }
         sum = waiting[order[row]];
       } else if constexpr (requires { finish.start(sum, order[row]); }) {
         finish.start(sum, order[row]);

@@ -20,9 +20,9 @@ struct Avx2 {
   using Simd = F32x8;
   using Few = Avx2Few;
   static constexpr std::size_t kWidth = 8, kLaneBlock = 32;
-  static constexpr bool kHasHalf = false, kHasQuadLoop = false;
+  static constexpr bool kHasHalf = false, kHasWords = true, kHasQuadLoop = false;
   static constexpr bool kStoresParts = false, kInterleaved = false;
-  static constexpr std::size_t kByteRows = 768, kFloatRows = 96;
+  static constexpr std::size_t kByteRows = 832, kFloatRows = 96;
   static constexpr int kFloatVectors = 8;
   template <class Of>
   using PackedAs = Of;
@@ -31,6 +31,9 @@ struct Avx2 {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   }
   static void store(std::uint8_t* to, Vector v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+  static void store_half(std::uint8_t* to, Vector v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(v));
+  }
   static Vector add(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
   static Vector broadcast(std::int32_t all) { return _mm256_set1_epi32(all); }
   /// Exact: the packer has seen to it that no pair can saturate.
@@ -47,6 +50,11 @@ struct Avx2 {
     lanes[1] = _mm256_permute2x128_si256(sum[2], sum[3], 0x20);
     lanes[2] = _mm256_permute2x128_si256(sum[0], sum[1], 0x31);
     lanes[3] = _mm256_permute2x128_si256(sum[2], sum[3], 0x31);
+  }
+  static Vector either(Vector a, Vector b) { return _mm256_or_si256(a, b); }
+  static void in_order(const Vector (&sum)[2], Vector (&lanes)[2]) {
+    lanes[0] = _mm256_permute2x128_si256(sum[0], sum[1], 0x20);
+    lanes[1] = _mm256_permute2x128_si256(sum[0], sum[1], 0x31);
   }
   static Vector packed_in_order(Vector bytes) {
     return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -78,6 +86,7 @@ struct Avx2Few {
 
 void install_sparse_avx2(SparseKernels& slots) {
   slots.quads = sparse_format<Quads<Avx2>>(true, Quads<Avx2>::multiply);
+  slots.quads.half_in_words = true;
   slots.blocks = sparse_format<Blocks<Avx2>>(true, Blocks<Avx2>::multiply);
   slots.singles = sparse_format<Singles<Avx2>>(false, Singles<Avx2>::multiply);
 }

@@ -86,7 +86,7 @@ struct WindowsF32 {
 }  // namespace
 
 void install_window_avx2(WindowKernels& slots) {
-  slots.s8 = window_format<WindowsS8>(true, 16);
+  slots.s8 = window_format<WindowsS8>(true, 9);
   slots.f32 = window_format<WindowsF32>(false, 8);
 }
 

@@ -213,7 +213,7 @@ struct Avx512 {
   template <class Of>
   using PackedAs = Fours<Avx512, Of>;
   static constexpr std::size_t kWidth = 16, kLaneBlock = 64;
-  static constexpr bool kHasHalf = true, kHasQuadLoop = true;
+  static constexpr bool kHasHalf = true, kHasWords = false, kHasQuadLoop = true;
   static constexpr bool kStoresParts = true, kInterleaved = true;
   static constexpr std::size_t kByteRows = 640, kFloatRows = 128;
   static constexpr int kFloatVectors = 4;
