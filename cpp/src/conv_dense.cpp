@@ -9,8 +9,8 @@
 namespace gristmill {
 namespace {
 
-/// K of a slice, and lanes, of panels for weights that a cache near the core holds and for others.
-constexpr std::size_t kNearDepth = 192, kNearLanes = 48, kFarDepth = 256;
+/// Lanes of panels at a time for weights that a cache near the core holds.
+constexpr std::size_t kNearLanes = 48;
 
 class DenseWeightKernel final : public WeightKernel {
  public:
@@ -18,7 +18,7 @@ class DenseWeightKernel final : public WeightKernel {
       : conv_(conv),
         weights_(conv.weights.dense()),
         f32_(weights_.is_f32()),
-        in_place_(f32_ && reads_in_place(conv, kernel().lane_block)),
+        in_place_(f32_ && reads_in_place(conv, kernel())),
         has_passes_(conv.stage.has_passes() && !conv.stage.adds_in_kernel()),
         sliced_(f32_ && !in_place_ && !has_passes_ && weights_.k() > 0) {}
 
@@ -54,14 +54,16 @@ class DenseWeightKernel final : public WeightKernel {
 
  private:
   /// Whether planes of the input are the lane operand as they are, and it pays: rows that begin anywhere in a
-  /// cache line are slow to read again and again, unless they are short.
-  static bool reads_in_place(const ConvCall& conv, std::size_t lane_block) {
-    constexpr std::size_t kVector = 16;
+  /// cache line are slow to read again and again, unless they are short. A kernel that copies whole lane
+  /// blocks reads no more than the last lanes again.
+  static bool reads_in_place(const ConvCall& conv, const DenseKernel& kernel) {
+    constexpr std::size_t kVector = 16, kManyBlocks = 4;
     const std::size_t positions = conv.layout.positions();
     if (conv.layout.staged() || conv.layout.tap_offset().size() != 1 || positions != conv.in_plane())
       return false;
     if (positions % kVector == 0) return true;
-    return positions < 2 * lane_block && conv.input.readable_slack >= kVector;
+    const bool copied = kernel.copy_bytes != 0 && positions >= kManyBlocks * kernel.lane_block;
+    return (copied || positions < 2 * kernel.lane_block) && conv.input.readable_slack >= kVector;
   }
 
   /// The activations of a tile, whose K are tap 0 of each plane.
@@ -86,6 +88,7 @@ class DenseWeightKernel final : public WeightKernel {
     std::size_t first, count;
     const void* operand;
     std::size_t stride = 0, first_k = 0, part_k = 0;
+    float* copies = nullptr;
   };
 
   /// Output (row, first lane) of all.
@@ -94,10 +97,13 @@ class DenseWeightKernel final : public WeightKernel {
     return plane * conv_.layout.positions() + tile.first + lane;
   }
 
-  void multiply_rows(const Tile& tile, const WorkerScratch& scratch, std::size_t row,
-                     std::size_t rows) const {
-    const Lanes lanes = in_place_ ? Lanes{0, tile.lanes, in_place(tile), conv_.in_plane()}
-                                  : Lanes{0, tile.lanes, tile.panels()};
+  Lanes lanes_in_place(const Tile& tile, WorkerScratch& scratch) const {
+    auto* copies = static_cast<float*>(scratch.panel.reserve(kernel().copy_bytes));
+    return {0, tile.lanes, in_place(tile), conv_.in_plane(), 0, 0, copies};
+  }
+
+  void multiply_rows(const Tile& tile, WorkerScratch& scratch, std::size_t row, std::size_t rows) const {
+    const Lanes lanes = in_place_ ? lanes_in_place(tile, scratch) : Lanes{0, tile.lanes, tile.panels()};
     multiply_lanes(tile, scratch, row, rows, lanes);
     if (!has_passes_) return;
     conv_.stage.finish(
@@ -110,7 +116,7 @@ class DenseWeightKernel final : public WeightKernel {
   void multiply_slices(const Tile& tile, const WorkerScratch& scratch) const {
     const std::size_t block = kernel().lane_block, k = weights_.k();
     const bool near = weights_.bytes() < panel_budget();
-    const std::size_t slices = ceil_div(k, near ? kNearDepth : kFarDepth);
+    const std::size_t slices = ceil_div(k, near ? kernel().near_depth : kernel().far_depth);
     const std::size_t depth = round_up(ceil_div(k, slices), 4);
     const std::size_t step = near ? round_up(kNearLanes, block) : tile.lanes;
     for (std::size_t lane = 0, lanes = 0; lane < tile.lanes; lane += lanes) {
@@ -142,7 +148,8 @@ class DenseWeightKernel final : public WeightKernel {
                        weights_.couples(tile.group, row),
                        lanes.stride,
                        lanes.first_k,
-                       lanes.part_k};
+                       lanes.part_k,
+                       lanes.copies};
     kernel().multiply(job);
   }
 

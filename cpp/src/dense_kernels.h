@@ -70,6 +70,7 @@ struct DenseJob {
   /// channels in rows only. Calls for all parts, in ascending order, come to one; between them sums rest in
   /// the output.
   std::size_t first_k = 0, part_k = 0;
+  float* copies = nullptr;  ///< for a matrix, DenseKernel::copy_bytes that the call may overwrite
 };
 
 /// A kernel and the blocks of its operands.
@@ -77,6 +78,10 @@ struct DenseKernel {
   std::size_t row_block, lane_block;
   void (*multiply)(const DenseJob& job);
   std::size_t depth = 4;  ///< of int8 operands
+  /// Of f32 operands, the K of panels at a time that pays, for weights that a cache near the core holds and
+  /// for others.
+  std::size_t near_depth = 192, far_depth = 256;
+  std::size_t copy_bytes = 0;  ///< of DenseJob::copies
 };
 
 /// A way of multiplying int8 operands at one level.

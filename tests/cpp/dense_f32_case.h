@@ -53,6 +53,7 @@ class Problem {
         bias(channels(), shape.edge),
         broadcast_(rounded_up(shape.rows, kernel_.row_block) * shape.k, shape.edge),
         lane_(lane_stride() * shape.k, shape.edge),
+        copies_(shape.in_place ? kernel_.copy_bytes / sizeof(float) : 0, shape.edge),
         out(shape.rows == 0 ? 0 : (shape.rows - 1) * stride() + shape.lanes, shape.edge) {
     Random random(seed);
     const auto fill = [&](auto&& values) {
@@ -89,7 +90,10 @@ class Problem {
                        out.data() + output,
                        stride(),
                        {},
-                       shape_.in_place ? lane_stride() : 0};
+                       shape_.in_place ? lane_stride() : 0,
+                       0,
+                       0,
+                       copies_.data()};
     kernel_.multiply(job);
   }
 
@@ -134,7 +138,8 @@ class Problem {
                         {},
                         shape_.in_place ? width : 0,
                         first,
-                        part});
+                        part,
+                        copies_.data()});
     }
   }
 
@@ -189,7 +194,7 @@ class Problem {
   std::vector<float> residual;  // as the output, or empty
 
  private:
-  GuardedBuffer<float> broadcast_, lane_;
+  GuardedBuffer<float> broadcast_, lane_, copies_;
 
  public:
   GuardedBuffer<float> out;

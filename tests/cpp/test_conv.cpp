@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -76,6 +78,16 @@ Case same_size_case(Random& random, DType type) {
   a.pad_right = covered(c.weight_shape[3], a.dilation_w) - a.pad_left + random.integer(0, 5) / 5;
   c.height = static_cast<std::size_t>(random.integer(1, 20));
   c.width = static_cast<std::size_t>(random.integer(1, 70));
+  return c;
+}
+
+/// A convolution whose planes are the matrix that it multiplies.
+Case plain_case(Random& random, DType type) {
+  Case c = random_case(random, type);
+  const auto groups = static_cast<std::size_t>(c.attributes.groups);
+  c.attributes = {.groups = c.attributes.groups};
+  c.weight_shape[0] = groups * static_cast<std::size_t>(random.integer(1, 20));
+  c.weight_shape[2] = c.weight_shape[3] = 1;
   return c;
 }
 
@@ -205,10 +217,13 @@ ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
   Random random(32);
   Workspace workspace;
   for (int round = 0; round < (quick() ? 40 : 700); ++round) {
-    const Case c = round % 5 < 2 ? same_size_case(random, DType::f32) : random_case(random, DType::f32);
+    const auto any_case = round % 5 < 2 ? same_size_case : round % 5 < 4 ? random_case : plain_case;
+    const Case c = any_case(random, DType::f32);
     const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
-    GuardedBuffer<float> x(c.input_count(), edge), w(c.weight_count(), edge);
-    for (auto& value : x.span()) value = static_cast<float>(random.integer(-100, 100));
+    const std::size_t slack = static_cast<std::size_t>(random.integer(0, 1) * random.integer(0, 30));
+    GuardedBuffer<float> x(c.input_count() + slack, edge), w(c.weight_count(), edge);
+    std::ranges::fill(x.span(), std::numeric_limits<float>::quiet_NaN());
+    for (auto& value : x.span().first(c.input_count())) value = static_cast<float>(random.integer(-100, 100));
     for (auto& value : w.span())
       if (random.integer(0, 99) < kept_weights(round)) value = static_cast<float>(random.integer(-100, 100));
     const PackedConv packed = pack(c, w.view(), round, isa);
@@ -218,8 +233,8 @@ ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
     Epilogue epilogue;
     epilogue.output = DType::f32;
     const OutputStage stage(epilogue, c.weight_shape[0], true);
-    conv2d(packed, {x.data(), c.type, c.batch, c.channels(), c.height, c.width}, stage, nullptr, out.data(),
-           1 + round % 3, workspace);
+    conv2d(packed, {x.data(), c.type, c.batch, c.channels(), c.height, c.width, 0, slack}, stage, nullptr,
+           out.data(), 1 + round % 3, workspace);
     for (float& value : out.span()) value += 0.0f;  // -0 is as good as 0
     CHECK_SAME(out.view(), std::span<const float>(expected), describe(c));
   }

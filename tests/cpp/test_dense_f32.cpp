@@ -39,6 +39,8 @@ std::vector<Shape> large_shapes() {
     }
     shapes.push_back({64, 49, 576, axis, 3});
     shapes.push_back({131, 150, 1030, axis});
+    shapes.push_back({40, 150, 2310, axis});
+    shapes.push_back({29, 600, 70, axis});
     shapes.push_back({300, 350, 1030, axis});
     shapes.push_back({1, 200, 2304, axis, 0, Edge::low});
     shapes.push_back({300, 1, 777, axis, 5});
@@ -183,6 +185,10 @@ ISA_TEST(dense_f32_adds_residuals_as_a_separate_step) {
   for (const ChannelAxis axis : kAxes)
     for (std::size_t lanes = 1; lanes <= 101; lanes += harness::quick() ? 5 : 1)
       shapes.push_back({lanes % 19 + 1, lanes, 3, axis, lanes % 3});
+  for (std::size_t i = 0, count = shapes.size(); i < count; ++i) {
+    shapes.push_back(shapes[i]);
+    shapes.back().in_place = shapes[i].axis == ChannelAxis::rows;
+  }
   for (const Shape& shape : shapes) {
     Problem plain(dense(isa), shape, shape.k), added(dense(isa), shape, shape.k);
     plain.low = added.low = -1;

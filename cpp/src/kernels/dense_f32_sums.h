@@ -23,6 +23,7 @@ struct Slice {
   const float* residual;  ///< null without, and before the last slice
   float* out;
   std::size_t out_stride;
+  float* copy;  ///< for lanes that are copied, [depth][lane block]
 };
 
 template <class Level, ChannelAxis axis>
@@ -34,6 +35,7 @@ struct Tiles {
   static constexpr int kWidth = Simd::kWidth;
   static constexpr int kRowBlock = Level::kRowBlock;
   static constexpr int kLaneBlock = Level::kLaneVectors * kWidth;
+  static constexpr bool kCopies = Level::kCopies && axis == ChannelAxis::rows;
   static constexpr bool kPlainRows = axis == ChannelAxis::lanes && Level::kBroadcastsMemory;
   /// Floats of the broadcast operand from one k to the next.
   static constexpr int kBroadcastStep = kPlainRows ? 1 : kRowBlock;
@@ -46,10 +48,13 @@ struct Tiles {
   static constexpr int kColumn = kRowVectors * RowSimd::kWidth;
   static constexpr int kLastRows = kRowBlock - kColumn + RowSimd::kWidth;
 
+  /// A last vector of all its lanes.
+  static constexpr Index<kWidth> kWhole{};
+
   /// R rows x B lane blocks of V vectors, the last vector with `last_lanes` lanes; B > 1 takes whole blocks.
-  /// S = 1 adds the first lane of the next block.
-  template <int R, int V, int B, int S>
-  [[gnu::noinline]] static void lane_tile(const Slice& slice, std::size_t last_lanes) {
+  /// S = 1 adds the first lane of the next block. `copies` stores the lanes, of one block, in slice.copy.
+  template <int R, int V, int B, int S, bool copies = false, class Lanes>
+  [[gnu::noinline]] static void lane_tile(const Slice& slice, Lanes last_lanes) {
     constexpr int N = V * B;
     const bool whole = last_lanes == kWidth;
     const auto load = [&](const float* from, int n) {
@@ -64,7 +69,7 @@ struct Tiles {
         sum[r][n] = slice.first ? Simd::zero() : load(slice.out + r * slice.out_stride + n * kWidth, n);
       });
     });
-    accumulate<R, V, B, S>(slice, sum, single);
+    accumulate<R, V, B, S, copies>(slice, sum, single);
     float column[kColumn];
     if constexpr (S == 1) {
       unroll<kRowVectors>([&](auto q) { RowSimd::store(column + q * RowSimd::kWidth, single[0][0][q]); });
@@ -87,18 +92,23 @@ struct Tiles {
   }
 
  private:
-  template <int R, int V, int B, int S>
+  template <int R, int V, int B, int S, bool copies>
   [[gnu::always_inline]] static void accumulate(const Slice& slice, Vector (&sum)[R][V * B],
                                                 RowVector (&single)[1][1][kRowVectors]) {
     const float* broadcast = slice.broadcast;
     const float* lane = slice.lane;
+    [[maybe_unused]] float* copy = slice.copy;
     const std::size_t lane_k_step = slice.lane_k_step;
     for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += lane_k_step) {
       if constexpr (kFollowed<R>) {
         __builtin_prefetch(broadcast + slice.row_step);
-        __builtin_prefetch(lane + slice.lane_ahead);
+        if constexpr (!kCopies) __builtin_prefetch(lane + slice.lane_ahead);
       } else if constexpr (axis == ChannelAxis::lanes && B == 1) {
         prefetch_lanes(lane);
+      }
+      if constexpr (copies) {
+        unroll<V>([&](auto v) { Simd::store(copy + v * kWidth, Simd::load(lane + v * kWidth)); });
+        copy += kLaneBlock;
       }
       multiply_lanes<R, V, B>(slice, broadcast, lane, sum);
       if constexpr (S == 1)
@@ -147,34 +157,51 @@ struct Tiles {
 
   template <int R, int N, class Load>
   [[gnu::always_inline]] static void add_residual(const Slice& slice, Vector (&sum)[R][N], Load load) {
-    const Vector low = Simd::broadcast(&slice.epilogue.sum_low);
-    const Vector high = Simd::broadcast(&slice.epilogue.sum_high);
     unroll<R>([&](auto r) {
       unroll<N>([&](auto n) {
         const Vector residual = load(slice.residual + r * slice.out_stride + n * kWidth, n);
-        sum[r][n] = Simd::clamp(Simd::add(sum[r][n], residual), low, high);
+        sum[r][n] = Simd::add(sum[r][n], residual);
       });
     });
+    clamp<R, N>(sum, slice.epilogue.sum_low, slice.epilogue.sum_high);
   }
 
-  template <int R, int N, class Load>
+  /// Leaves out a bound that nothing exceeds: in a short tile that tells.
+  template <int R, int N>
+  [[gnu::always_inline]] static void clamp(Vector (&sum)[R][N], const float& low, const float& high) {
+    if (low != -__builtin_inff()) {
+      const Vector least = Simd::broadcast(&low);
+      unroll<R>([&](auto r) { unroll<N>([&](auto n) { sum[r][n] = Simd::raise(sum[r][n], least); }); });
+    }
+    if (high != __builtin_inff()) {
+      const Vector most = Simd::broadcast(&high);
+      unroll<R>([&](auto r) { unroll<N>([&](auto n) { sum[r][n] = Simd::lower(sum[r][n], most); }); });
+    }
+  }
+
+  template <int R, int N, class Load, class Lanes>
   [[gnu::always_inline]] static void store_lanes(const Slice& slice, Vector (&sum)[R][N], Load load,
-                                                 std::size_t last_lanes) {
+                                                 Lanes last_lanes) {
     if (slice.last) {
       const EpilogueF32& epilogue = slice.epilogue;
-      const Vector low = Simd::broadcast(&epilogue.low), high = Simd::broadcast(&epilogue.high);
-      unroll<N>([&](auto n) {
-        Vector bias;
-        if constexpr (axis == ChannelAxis::lanes) bias = load(slice.bias + n * kWidth, n);
+      if constexpr (axis == ChannelAxis::rows) {
         unroll<R>([&](auto r) {
-          if constexpr (axis == ChannelAxis::rows) bias = Simd::broadcast(slice.bias + r);
-          sum[r][n] = Simd::clamp(Simd::add(sum[r][n], bias), low, high);
+          const Vector bias = Simd::broadcast(slice.bias + r);
+          unroll<N>([&](auto n) { sum[r][n] = Simd::add(sum[r][n], bias); });
         });
-      });
+      } else {
+        unroll<N>([&](auto n) {
+          const Vector bias = load(slice.bias + n * kWidth, n);
+          unroll<R>([&](auto r) { sum[r][n] = Simd::add(sum[r][n], bias); });
+        });
+      }
+      clamp<R, N>(sum, epilogue.low, epilogue.high);
     }
     if (slice.residual != nullptr) add_residual<R, N>(slice, sum, load);
+    float* const first = slice.out;
+    const std::size_t stride = slice.out_stride;
     unroll<R>([&](auto r) {
-      float* out = slice.out + r * slice.out_stride;
+      float* out = first + r * stride;
       unroll<N - 1>([&](auto n) { Simd::store(out + n * kWidth, sum[r][n]); });
       float* end = out + (N - 1) * kWidth;
       last_lanes == kWidth ? Simd::store(end, sum[r][N - 1])

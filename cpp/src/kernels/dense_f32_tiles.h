@@ -11,7 +11,8 @@
 /// compiled with its own flags. `Level` names
 ///
 ///     Simd         vectors that run along lanes: Vector, kWidth, zero, load, load_first, store, store_first,
-///                  broadcast, fma, add, clamp; the *_first forms touch the first n elements only
+///                  broadcast, fma, add, raise, lower (max and min that keep NaN); the *_first forms touch
+///                  the first n elements only
 ///     Rows         the broadcast operand of one k: Rows(pointer, step).fma<r>(x, sum) = sum + pointer[r *
 ///                  step] * x
 ///     kBroadcastsMemory   whether step may differ from 1: then activations are rows of a plain matrix
@@ -19,8 +20,10 @@
 ///                  end
 ///     kRowBlock, kLaneVectors     the lane block is kLaneVectors * Simd::kWidth
 ///     kSums        accumulators in use
-///     kDepth       the K of a slice of the lane operand that stays in the first-level cache
-///     kDepthInPlace   the same for a matrix whose rows may be of few of the cache's sets
+///     kDepth       the most K of a slice
+///     kNearDepth, kFarDepth   see DenseKernel
+///     kCopies      whether lanes of a matrix are copied
+///     kDepthInPlace   without copies, kDepth for a matrix, whose rows may be of few of the cache's sets
 ///     kChunkBytes  of each operand, that stay in the second-level cache
 ///
 /// Two tiles cover the output:
@@ -45,8 +48,12 @@
 /// bits depend on nothing but its operands.
 ///
 /// K is cut into slices of at most kDepth, rows and lanes into chunks: a slice of one lane block stays in the
-/// first-level cache while the slices of the chunk's row blocks stream past it from the second-level cache.
-/// Between slices the sums rest in the output, which loses nothing, for they are f32 either way.
+/// first-level cache, or where the core reads ahead well enough in the second-level cache, while the slices
+/// of the chunk's row blocks stream past it from there. Between slices the sums rest in the output, which
+/// loses nothing, for they are f32 either way.
+///
+/// Where the lanes are a matrix, whole blocks of them may be copied: the tiles of the first block of rows
+/// store what they load as panels, which the others read. That hides the packing behind multiplications.
 namespace gristmill {
 namespace {
 
@@ -60,7 +67,15 @@ constexpr std::size_t blocks_of(std::size_t n, std::size_t block) { return (n + 
 template <class Level, ChannelAxis axis>
 class DenseF32 {
  public:
-  static constexpr DenseKernel kernel() { return {Tile::kPlainRows ? 1 : kRowBlock, kLaneBlock, multiply}; }
+  static constexpr DenseKernel kernel() {
+    constexpr std::size_t copies = Level::kChunkBytes + kLaneBlock * Level::kDepth * sizeof(float);
+    return {.row_block = Tile::kPlainRows ? 1 : kRowBlock,
+            .lane_block = kLaneBlock,
+            .multiply = multiply,
+            .near_depth = Level::kNearDepth,
+            .far_depth = Level::kFarDepth,
+            .copy_bytes = kCopies ? copies : 0};
+  }
 
  private:
   using Tile = Tiles<Level, axis>;
@@ -69,6 +84,7 @@ class DenseF32 {
   static constexpr std::size_t kRowBlock = Tile::kRowBlock;
   static constexpr int kMostSingles = Tile::kPlainRows ? 0 : kMaxSingles;
   static constexpr std::size_t kLaneBlock = Tile::kLaneBlock;
+  static constexpr bool kCopies = Tile::kCopies;
 
   explicit DenseF32(const DenseJob& job) : job_(job) {}
 
@@ -77,23 +93,37 @@ class DenseF32 {
   void run() {
     // One block of rows, or of lanes, reads what it is multiplied by once: that needs no cache to stay in.
     const bool once = job_.rows <= kRowBlock;
-    const std::size_t most = in_place() ? Level::kDepthInPlace : Level::kDepth;
-    const std::size_t slices = once || lane_k() == 0 ? 1 : blocks_of(lane_k(), most);
+    copies_ = kCopies && in_place() && !once;
+    const std::size_t slices = once || lane_k() == 0 ? 1 : blocks_of(lane_k(), most_depth());
     const std::size_t depth = blocks_of(lane_k(), slices);
     const std::size_t chunk = Level::kChunkBytes / ((depth + 1) * sizeof(float));
     const std::size_t rows = job_.lanes < 2 * kLaneBlock ? job_.rows : (chunk / kRowBlock + 1) * kRowBlock;
     const std::size_t lanes = once ? job_.lanes : (chunk / kLaneBlock + 1) * kLaneBlock;
-    for (std::size_t row = 0; row < job_.rows; row += rows) {
-      for (std::size_t lane = 0; lane < job_.lanes; lane += lanes) {
-        begin_ = job_.first_k;
-        const std::size_t end = begin_ + lane_k();
-        do {
-          depth_ = smaller(depth, end - begin_);
-          multiply(row, smaller(rows, job_.rows - row), lane, smaller(lanes, job_.lanes - lane));
-          begin_ += depth_;
-        } while (begin_ < end);
-      }
+    if (copies_) {
+      for (first_lane_ = 0; first_lane_ < job_.lanes; first_lane_ += lanes)
+        for_each_slice(depth, [&] {
+          for (std::size_t row = 0; row < job_.rows; row += rows) multiply_chunk(row, rows, lanes);
+        });
+    } else {
+      for (std::size_t row = 0; row < job_.rows; row += rows)
+        for (first_lane_ = 0; first_lane_ < job_.lanes; first_lane_ += lanes)
+          for_each_slice(depth, [&] { multiply_chunk(row, rows, lanes); });
     }
+  }
+
+  template <class Body>
+  void for_each_slice(std::size_t depth, const Body& body) {
+    begin_ = job_.first_k;
+    const std::size_t end = begin_ + lane_k();
+    do {
+      depth_ = smaller(depth, end - begin_);
+      body();
+      begin_ += depth_;
+    } while (begin_ < end);
+  }
+
+  void multiply_chunk(std::size_t row, std::size_t rows, std::size_t lanes) const {
+    multiply(row, smaller(rows, job_.rows - row), first_lane_, smaller(lanes, job_.lanes - first_lane_));
   }
 
   void multiply(std::size_t row, std::size_t rows, std::size_t lane, std::size_t lanes) const {
@@ -104,7 +134,7 @@ class DenseF32 {
     multiply_plain(row, row_end, lane, plain_end);
     if (tail_rows != 0) multiply_tail_rows<kRowBlock - 1>(row_end, tail_rows, lane, plain_end);
     if (single) {
-      for_each_row_block<smaller(kMostSingles, 1)>(row, rows, plain_end, kVectors, kWidth);
+      for_each_row_block<smaller(kMostSingles, 1)>(row, rows, plain_end, kVectors, Tile::kWhole);
     } else if (tail != 0) {
       multiply_tail_lanes(row, rows, end, tail);
     }
@@ -113,16 +143,50 @@ class DenseF32 {
   /// Whole blocks. Residuals come from far away: where K is too short to wait for them behind it, tiles
   /// follow each other along their rows, which the hardware sees coming.
   void multiply_plain(std::size_t row, std::size_t row_end, std::size_t lane, std::size_t lane_end) const {
-    const auto multiply = [this](std::size_t r, std::size_t l) {
-      Tile::template lane_tile<kRowBlock, kVectors, 1, 0>(at(r, l), kWidth);
-    };
     if (epilogue().residual != nullptr && depth_ <= kShortDepth) {
       for (std::size_t r = row; r < row_end; r += kRowBlock)
-        for (std::size_t l = lane; l < lane_end; l += kLaneBlock) multiply(r, l);
-      return;
+        multiply_blocks<true>(r, lane, (lane_end - lane) / kLaneBlock);
+    } else {
+      for (std::size_t l = lane; l < lane_end; l += kLaneBlock)
+        multiply_blocks<false>(row, l, (row_end - row) / kRowBlock);
     }
-    for (std::size_t l = lane; l < lane_end; l += kLaneBlock)
-      for (std::size_t r = row; r < row_end; r += kRowBlock) multiply(r, l);
+  }
+
+  /// Blocks from (row, lane) on, which lie along their rows or one below the other.
+  template <bool along_rows>
+  void multiply_blocks(std::size_t row, std::size_t lane, std::size_t count) const {
+    if constexpr (kCopies) {
+      if (copies_ && row == 0 && count > 0) {
+        Slice slice = at(row, lane);
+        slice.copy = copy_of(lane);
+        const std::size_t copied = along_rows ? count : 1;
+        walk<along_rows, true>(slice, copied);
+        row += kRowBlock, count -= copied;
+      }
+    }
+    walk<along_rows, false>(block_at(row, lane), count);
+  }
+
+  /// Slices are advanced, not made anew: in a short tile that tells.
+  template <bool along_rows, bool copies>
+  void walk(Slice slice, std::size_t count) const {
+    constexpr bool next_channels = along_rows == (axis == ChannelAxis::lanes);
+    constexpr std::size_t last_ahead = kLaneBlock + (kVectors - 1) * kWidth;
+    const std::size_t outputs = along_rows ? kLaneBlock : kRowBlock * job_.out_stride;
+    for (; count > 0; --count) {
+      Tile::template lane_tile<kRowBlock, kVectors, 1, 0, copies>(slice, Tile::kWhole);
+      slice.out += outputs;
+      if (slice.residual != nullptr) slice.residual += outputs;
+      if (next_channels) slice.bias += along_rows ? kLaneBlock : kRowBlock;
+      if (along_rows) {
+        slice.lane += slice.lane_step;
+        if (copies) slice.copy += depth_ * kLaneBlock;
+      } else {
+        slice.broadcast += kRowBlock * job_.k;
+        if (!kCopies && in_place())
+          slice.lane_ahead = slice.lane_ahead == last_ahead ? kLaneBlock : slice.lane_ahead + kWidth;
+      }
+    }
   }
 
   /// Fewer rows than a block: several lane blocks at once, to keep enough sums in flight.
@@ -132,10 +196,10 @@ class DenseF32 {
       if (rows != R) return multiply_tail_rows<R - 1>(row, rows, lane, end);
       constexpr int kFit = Level::kSums / (R * kVectors), kBlocks = kFit < 1 ? 1 : kFit > 4 ? 4 : kFit;
       for (; lane + kBlocks * kLaneBlock <= end; lane += kBlocks * kLaneBlock) {
-        Tile::template lane_tile<R, kVectors, kBlocks, 0>(at(row, lane), kWidth);
+        Tile::template lane_tile<R, kVectors, kBlocks, 0>(block_at(row, lane), Tile::kWhole);
       }
       for (; lane < end; lane += kLaneBlock)
-        Tile::template lane_tile<R, kVectors, 1, 0>(at(row, lane), kWidth);
+        Tile::template lane_tile<R, kVectors, 1, 0>(block_at(row, lane), Tile::kWhole);
     }
   }
 
@@ -146,15 +210,15 @@ class DenseF32 {
     if (singles != 0) multiply_singles<kMostSingles>(row, rows, lane, vectors * kWidth, singles);
   }
 
-  template <int S>
+  template <int S, class Lanes>
   void for_each_row_block(std::size_t row, std::size_t rows, std::size_t lane, std::size_t vectors,
-                          std::size_t last) const {
+                          Lanes last) const {
     for (std::size_t r = 0; r < rows; r += kRowBlock)
       lane_tile<kRowBlock, kVectors, S>(at(row + r, lane), smaller(kRowBlock, rows - r), vectors, last);
   }
 
-  template <int R, int V, int S>
-  static void lane_tile(const Slice& slice, std::size_t rows, std::size_t vectors, std::size_t last) {
+  template <int R, int V, int S, class Lanes>
+  static void lane_tile(const Slice& slice, std::size_t rows, std::size_t vectors, Lanes last) {
     if constexpr (R > 0 && V > 0) {
       if (rows != R) return lane_tile<R - 1, V, S>(slice, rows, vectors, last);
       if (S == 0 && vectors != V) return lane_tile<R, V - 1, 0>(slice, rows, vectors, last);
@@ -188,6 +252,12 @@ class DenseF32 {
   }
 
   bool in_place() const { return job_.lane_stride != 0; }
+  std::size_t most_depth() const {
+    if constexpr (!Level::kCopies) {
+      if (in_place()) return Level::kDepthInPlace;
+    }
+    return Level::kDepth;
+  }
   /// K of the lane operand.
   std::size_t lane_k() const { return job_.part_k != 0 ? job_.part_k : job_.k; }
   const EpilogueF32& epilogue() const { return *static_cast<const EpilogueF32*>(job_.epilogue); }
@@ -213,11 +283,27 @@ class DenseF32 {
             epilogue().bias + channel,
             last && epilogue().residual != nullptr ? epilogue().residual + output : nullptr,
             static_cast<float*>(job_.out) + output,
-            job_.out_stride};
+            job_.out_stride,
+            nullptr};
   }
+
+  /// The slice at (row, lane) of whole lane blocks, from their copies if there are any.
+  Slice block_at(std::size_t row, std::size_t lane) const {
+    Slice slice = at(row, lane);
+    if (kCopies && copies_) {
+      slice.lane = copy_of(lane);
+      slice.lane_step = depth_ * kLaneBlock;
+      slice.lane_k_step = kLaneBlock;
+    }
+    return slice;
+  }
+
+  float* copy_of(std::size_t lane) const { return job_.copies + (lane - first_lane_) * depth_; }
 
   const DenseJob& job_;
   std::size_t begin_ = 0, depth_ = 0;  // of the slice at hand
+  std::size_t first_lane_ = 0;         // of the chunk at hand
+  bool copies_ = false;
 };
 
 }  // namespace

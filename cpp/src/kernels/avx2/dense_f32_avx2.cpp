@@ -18,8 +18,9 @@ struct Avx2 {
   static constexpr int kRowBlock = 6;
   static constexpr int kLaneVectors = 2;
   static constexpr int kSums = 12;
-  static constexpr std::size_t kDepth = 256;
-  static constexpr std::size_t kDepthInPlace = 256;
+  static constexpr std::size_t kDepth = 1152;
+  static constexpr std::size_t kNearDepth = kDepth, kFarDepth = kDepth;
+  static constexpr bool kCopies = true;
   static constexpr std::size_t kChunkBytes = 128 * 1024;
   static constexpr bool kBroadcastsMemory = true;
 

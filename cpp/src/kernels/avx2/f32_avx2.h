@@ -18,9 +18,9 @@ struct F32x8 {
   static Vector fma(Vector a, Vector b, Vector sum) { return _mm256_fmadd_ps(a, b, sum); }
   static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
   /// max and min return their second operand where either is NaN.
-  static Vector clamp(Vector x, Vector low, Vector high) {
-    return _mm256_min_ps(high, _mm256_max_ps(low, x));
-  }
+  static Vector raise(Vector x, Vector low) { return _mm256_max_ps(low, x); }
+  static Vector lower(Vector x, Vector high) { return _mm256_min_ps(high, x); }
+  static Vector clamp(Vector x, Vector low, Vector high) { return lower(raise(x, low), high); }
 
   static Vector load_first(const float* from, std::size_t n) {
     const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

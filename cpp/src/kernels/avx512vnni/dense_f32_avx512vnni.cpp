@@ -33,6 +33,8 @@ struct Avx512 {
   static constexpr int kSums = 24;
   static constexpr std::size_t kDepth = 256;
   static constexpr std::size_t kDepthInPlace = 160;
+  static constexpr std::size_t kNearDepth = 192, kFarDepth = 256;
+  static constexpr bool kCopies = false;
   static constexpr std::size_t kChunkBytes = 256 * 1024;
   static constexpr bool kBroadcastsMemory = true;
 

@@ -22,9 +22,9 @@ struct F32x16 {
   static Vector fma(Vector a, Vector b, Vector sum) { return _mm512_fmadd_ps(a, b, sum); }
   static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
   /// max and min return their second operand where either is NaN.
-  static Vector clamp(Vector x, Vector low, Vector high) {
-    return _mm512_maskz_min_ps(kAll, high, _mm512_maskz_max_ps(kAll, low, x));
-  }
+  static Vector raise(Vector x, Vector low) { return _mm512_maskz_max_ps(kAll, low, x); }
+  static Vector lower(Vector x, Vector high) { return _mm512_maskz_min_ps(kAll, high, x); }
+  static Vector clamp(Vector x, Vector low, Vector high) { return lower(raise(x, low), high); }
 };
 
 }  // namespace

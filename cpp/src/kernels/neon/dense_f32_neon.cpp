@@ -33,10 +33,8 @@ struct F32x4 {
   static Vector fma(Vector a, Vector b, Vector sum) { return vfmaq_f32(sum, a, b); }
   static Vector add(Vector a, Vector b) { return vaddq_f32(a, b); }
   /// Comparing and selecting leaves NaN and the sign of zero alone.
-  static Vector clamp(Vector x, Vector low, Vector high) {
-    x = vbslq_f32(vcltq_f32(x, low), low, x);
-    return vbslq_f32(vcgtq_f32(x, high), high, x);
-  }
+  static Vector raise(Vector x, Vector low) { return vbslq_f32(vcltq_f32(x, low), low, x); }
+  static Vector lower(Vector x, Vector high) { return vbslq_f32(vcgtq_f32(x, high), high, x); }
 };
 
 /// 8 x 12: 24 sums, three vectors of lanes and two of rows, whose elements the multiplications pick, fit 32
@@ -49,6 +47,8 @@ struct Neon {
   static constexpr int kSums = 24;
   static constexpr std::size_t kDepth = 320;
   static constexpr std::size_t kDepthInPlace = 320;
+  static constexpr std::size_t kNearDepth = 192, kFarDepth = 256;
+  static constexpr bool kCopies = false;
   static constexpr std::size_t kChunkBytes = 128 * 1024;
   static constexpr bool kBroadcastsMemory = false;
 
