@@ -41,8 +41,8 @@ constexpr std::size_t kGroupsAhead = 16;
 /// the other one. s16 holds it if the positive weights of the four add up to at most kCoupleSum, and the
 /// negative ones to at least -kCoupleSum. Each row block has an order of its own for its groups, in which
 /// most couples fit. Where a row's weights exceed that, they are cut, and what was cut off is multiplied by a
-/// further pass of *steps*, each of two single groups of each row's own. So the kernel's sum is exact, and
-/// fast while few rows exceed.
+/// further pass of *steps*, each of two single groups of each row's own: not zero in the first as long as the
+/// row has steps, and zeros from there on. So the kernel's sum is exact, and fast while few rows exceed.
 struct DenseCouples {
   /// [row blocks][ceil(K/4)] and kGroupsAhead of any: group of K of each packed group; two are a couple.
   const std::uint16_t* order;

@@ -72,6 +72,8 @@ ISA_TEST(dense_s8_touches_what_it_may) {
 
 ISA_TEST(dense_s8_large_shapes) {
   constexpr Shape kShapes[] = {{130, 49, 576},
+                               {132, 81, 576},
+                               {260, 35, 2052, ChannelAxis::rows, OutputType::s8},
                                {9, 150, 2304, ChannelAxis::rows, OutputType::s8},
                                {70, 98, 1030, ChannelAxis::lanes},
                                {200, 33, 64, ChannelAxis::lanes, OutputType::s32}};
@@ -126,11 +128,11 @@ ISA_TEST(dense_s8_rounds_and_clamps) {
   for (const Range& range : kRanges) {
     for (const ChannelAxis axis : kAxes) {
       for (const float scale : {0.5f, 0.25f, 1.0f, -0.75f, 0.1f, 1e-30f, 1e30f, -1e30f}) {
-        Problem problem(isa, Weights::any, {41, 41, 1, axis, range.type});
+        Problem problem(isa, Weights::any, {44, 41, 1, axis, range.type});
         std::ranges::fill(problem.scale.span(), scale);
         problem.epilogue = {nullptr, nullptr, range.low, range.high, range.zero_point, range.type};
         problem.randomize(1);
-        for (std::size_t c = 0; c < 41; ++c) {
+        for (std::size_t c = 0; c < problem.bias.size(); ++c) {
           problem.bias[c] = static_cast<std::int32_t>(c) * (c % 3 == 0 ? 30 : 1) - 20;
           problem.operands.w[c] = static_cast<std::int8_t>(c % 3);
         }

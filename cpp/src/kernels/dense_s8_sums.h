@@ -41,13 +41,22 @@ struct RowSums {
   /// Bytes of a lane block that the nearest cache keeps beside them.
   static constexpr std::size_t kNearLanes = 16384;
 
+  /// Where to fetch weights from. A pointer of which the compiler does not know what it comes from stays in a
+  /// register of its own, and leaves short offsets to what is read from `weights`.
+  [[gnu::always_inline]] static const std::uint8_t* fetched(const std::uint8_t* weights) {
+    const std::uint8_t* ahead = weights + kFetchAhead;
+    if constexpr (Level::kFetchesApart) __asm__("" : "+r"(ahead));
+    return ahead;
+  }
+
   /// The groups of K one after the other.
   [[gnu::always_inline]] static void add_groups(Vector (&sum)[R][V], Vector (&single)[S + 1],
                                                 const std::uint8_t* weights, const std::uint8_t* lane,
                                                 const std::uint8_t* single_lane, std::size_t groups) {
     using Activation = typename Level::Activation;
-    for (; groups > 0; --groups, weights += kRows, lane += kGroup) {
-      __builtin_prefetch(weights + kFetchAhead);
+    const std::uint8_t* ahead = fetched(weights);
+    for (; groups > 0; --groups, weights += kRows, lane += kGroup, ahead += kRows) {
+      __builtin_prefetch(ahead);
       Activation x[V];
       unroll<V>([&](auto v) GRISTMILL_INLINE { x[v] = Activation(Level::load_bytes(lane + v * kLane)); });
       unroll<R>([&](auto r) GRISTMILL_INLINE {
@@ -74,8 +83,9 @@ struct RowSums {
                                                  const Tile& tile) {
     const std::uint8_t* weights = tile.broadcast;
     const std::uint16_t* order = tile.couples.order;
-    for (std::size_t c = tile.groups / 2; c > 0; --c, order += 2, weights += 2 * kRows) {
-      __builtin_prefetch(weights + kFetchAhead);
+    const std::uint8_t* ahead = fetched(weights);
+    for (std::size_t c = tile.groups / 2; c > 0; --c, order += 2, weights += 2 * kRows, ahead += 2 * kRows) {
+      __builtin_prefetch(ahead);
       const std::uint8_t* lane[2] = {tile.lane + order[0] * kGroup, tile.lane + order[1] * kGroup};
       if constexpr (kFar) {
         __builtin_prefetch(tile.lane + order[kGroupsAhead] * kGroup);
@@ -104,6 +114,15 @@ struct RowSums {
       const std::size_t at = order[0] * kGroup;
       add_groups(sum, single, weights, tile.lane + at, S > 0 ? tile.single + at : nullptr, 1);
     }
+  }
+
+  /// All of K, but for the excess of couples.
+  template <bool kFar>
+  [[gnu::always_inline]] static void add_all(const Tile& tile, Vector (&sum)[R][V], Vector (&single)[S + 1]) {
+    if constexpr (Level::kCouples)
+      add_couples<kFar>(sum, single, tile);
+    else
+      add_groups(sum, single, tile.broadcast, tile.lane, tile.single, tile.groups);
   }
 
   [[gnu::always_inline]] static void add_excess(Vector (&sum)[R][V], Vector (&single)[S + 1],
@@ -140,12 +159,39 @@ template <class Level, int R, int V, int S, bool kFar>
 [[gnu::always_inline]] inline void add_rows(const Tile& tile, typename Level::Vector (&sum)[R][V],
                                             typename Level::Vector (&single)[S + 1]) {
   using Sums = RowSums<Level, R, V, S>;
-  if constexpr (Level::kCouples) {
-    Sums::template add_couples<kFar>(sum, single, tile);
-    Sums::add_excess(sum, single, tile);
-  } else {
-    Sums::add_groups(sum, single, tile.broadcast, tile.lane, tile.single, tile.groups);
+  Sums::template add_all<kFar>(tile, sum, single);
+  if constexpr (Level::kCouples) Sums::add_excess(sum, single, tile);
+}
+
+/// What a row of a block has in excess, for two lane blocks. Steps of rows that have fewer than others end in
+/// zeros.
+template <class Level, std::size_t N>
+[[gnu::always_inline]] inline void add_row_excess(const DenseCouples& couples, int row,
+                                                  const std::uint8_t* const (&lane)[2],
+                                                  typename Level::Vector (&sums)[N]) {
+  constexpr std::size_t kLane = std::size_t{Level::kWidth} * 4, V = N / 2, kGroup = V * kLane;
+  constexpr std::size_t kRows = Level::kRowBlock;
+  const std::size_t first = couples.start[0];
+  std::size_t steps = couples.start[1] - first;
+  const std::uint32_t* group = couples.excess_group + first * 2 * kRows + row;
+  const auto* weights =
+      static_cast<const std::uint8_t*>(couples.excess_weights) + (first * 2 * kRows + row) * 4;
+  typename Level::Vector sum[N];
+  unroll<N>([&](auto n) GRISTMILL_INLINE { sum[n] = sums[n]; });
+  for (; steps > 0; --steps, group += 2 * kRows, weights += 8 * kRows) {
+    std::int32_t any;
+    __builtin_memcpy(&any, weights, 4);
+    if (any == 0) break;
+    const std::size_t at[2] = {group[0] * kGroup, group[kRows] * kGroup};
+    const typename Level::Bytes w[2] = {Level::broadcast_group(weights),
+                                        Level::broadcast_group(weights + 4 * kRows)};
+    unroll<N>([&](auto n) GRISTMILL_INLINE {
+      const std::uint8_t* from = lane[n / V] + n % V * kLane;
+      const typename Level::Bytes x[2] = {Level::load_bytes(from + at[0]), Level::load_bytes(from + at[1])};
+      sum[n] = Level::multiply_add_two(x, w, sum[n]);
+    });
   }
+  unroll<N>([&](auto n) GRISTMILL_INLINE { sums[n] = sum[n]; });
 }
 
 /// Channels in lanes: R rows x V vectors, of one lane block or several.

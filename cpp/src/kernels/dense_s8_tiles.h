@@ -23,7 +23,10 @@
 ///     kTileRows, kTileSums                     channels in lanes: most rows and most vectors of sums
 ///     kOffset         whether sums start at an offset that depends on the activations alone, and then
 ///                     lane_offsets, row_offset: those of a lane block, or that of a row
-///     RowBytes        channels in rows: stores two whole rows of bytes where it applies
+///     RowBytes        channels in rows: stores two whole rows of bytes where it applies; and with kPairs
+///                     one of two lane blocks
+///     kPairs          channels in rows: whether two lane blocks are multiplied by a row block in turn
+///     kFetchesApart   whether weights are fetched by a pointer of their own
 ///     kCouples        channels in rows: whether weights are DenseCouples, and then
 ///                     multiply_add_two: the products of two groups at once
 ///                     gather_groups: a group of each row's own, `step` bytes apart, as load_rows has them
@@ -67,6 +70,8 @@ class DenseS8 {
   static constexpr std::size_t kLaneBlock = kBlockVectors * kWidth;
   /// Rows whose offsets are kept, and past which the weights stream.
   static constexpr std::size_t kRowChunk = 16 * Level::kTileRows;
+  /// Bytes of two lane blocks that the nearest cache keeps beside the weights.
+  static constexpr std::size_t kNearPair = 24 << 10;
 
   explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
 
@@ -77,7 +82,16 @@ class DenseS8 {
     const auto& epilogue = *static_cast<const EpilogueS8*>(job_.epilogue);
     const typename Level::RowBytes row_bytes(epilogue);
     const bool row_bytes_applies = Level::RowBytes::applies_to_all(epilogue);
-    for (std::size_t lane = 0; lane < end; lane += kLaneBlock) {
+    std::size_t lane = 0;
+    if constexpr (Level::kPairs) {
+      const std::size_t alone = singles != 0 ? 1 : 0;  // the last lane, with which those ride along
+      const bool far = 2 * kLaneBlock * job_.k > kNearPair;
+      if (row_bytes_applies && job_.rows % kRowBlock == 0) {
+        for (; lane + 2 * kLaneBlock + alone <= end; lane += 2 * kLaneBlock)
+          far ? multiply_pair<true>(lane, row_bytes) : multiply_pair<false>(lane, row_bytes);
+      }
+    }
+    for (; lane < end; lane += kLaneBlock) {
       std::int32_t offsets[kLaneBlock], single_offsets[kLaneBlock] = {};
       if constexpr (Level::kOffset) Level::lane_offsets(lane_at(lane), groups_, offsets);
       const bool last = singles != 0 && lane + kLaneBlock >= end;
@@ -199,6 +213,39 @@ class DenseS8 {
       if (tile.lanes <= (V - 1) * kWidth) return run_with_singles<V - 1, S>(tile, singles);
     }
     multiply_near_or_far<kRowBlock, V, S>(tile);
+  }
+
+  /// All rows, in whole row blocks, of two lane blocks: the second one finds the weights in the nearest
+  /// cache, and what a row has in excess is added to the sums of both at once, no more steps than that row
+  /// has.
+  template <bool kFar>
+  [[gnu::noinline]] void multiply_pair(std::size_t first, const typename Level::RowBytes& row_bytes) const {
+    constexpr int R = kRowBlock, V = kBlockVectors;
+    const std::uint8_t* const lane[2] = {lane_at(first), lane_at(first + kLaneBlock)};
+    std::int32_t offsets[2][kLaneBlock];
+    if constexpr (Level::kOffset) {
+      for (int half = 0; half < 2; ++half) Level::lane_offsets(lane[half], groups_, offsets[half]);
+    }
+    Tile tile = at(0, first, kRowBlock, kLaneBlock, nullptr);
+    auto* out = static_cast<std::uint8_t*>(tile.out) + tile.index;
+    for (; tile.channel < job_.rows; advance(tile)) {
+      Vector sums[R][2 * V];
+      for (int half = 0; half < 2; ++half) {
+        tile.lane = lane[half];
+        tile.offsets = offsets[half];
+        Vector sum[R][V], none[1];
+        start<R, V>(tile, sum);
+        RowSums<Level, R, V, 0>::template add_all<kFar>(tile, sum, none);
+        unroll<R>([&](auto r) GRISTMILL_INLINE {
+          unroll<V>([&](auto v) GRISTMILL_INLINE { sums[r][half * V + v] = sum[r][v]; });
+        });
+      }
+      const float* scale = tile.epilogue.scale + tile.channel;
+      for (int r = 0; r < R; ++r, out += tile.out_stride) {
+        if constexpr (Level::kCouples) add_row_excess<Level>(tile.couples, r, lane, sums[r]);
+        row_bytes.store_row(sums[r], scale[r], out);
+      }
+    }
   }
 
   /// S lanes ride along.

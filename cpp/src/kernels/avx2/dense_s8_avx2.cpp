@@ -25,6 +25,12 @@ struct RowBytesAvx2 : UnpackedBytesAvx2 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(rows));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + stride), _mm256_extracti128_si256(rows, 1));
   }
+
+  /// 32 sums of one row.
+  [[gnu::always_inline]] void store_row(const __m256i* sums, float scale, std::uint8_t* out) const {
+    const __m256i row = one_row(sums, _mm256_set1_ps(scale));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), row);
+  }
 };
 
 /// Four rows x 16 lanes: eight sums, two vectors of activations in two forms and a broadcast, of sixteen
@@ -42,6 +48,7 @@ struct Avx2 {
   template <ChannelAxis axis>
   static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 2 : 4;
   static constexpr int kMostSingles = 1;
+  static constexpr bool kPairs = true, kFetchesApart = true;
   static constexpr int kTileRows = 2, kTileSums = 8;
 
   static __m256i zero() { return _mm256_setzero_si256(); }

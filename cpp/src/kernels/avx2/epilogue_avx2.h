@@ -189,6 +189,8 @@ class UnpackedBytesAvx2 {
     low_ = _mm256_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.low)) + zero_point));
     high_ = _mm256_set1_epi8(static_cast<char>(_mm_cvtss_si32(_mm_set_ss(epilogue.high)) + zero_point));
     flip_ = _mm256_set1_epi8(static_cast<char>(shift));
+    bounded_ = shift != 0 || epilogue.low + static_cast<float>(zero_point) > 0.0f ||
+               epilogue.high + static_cast<float>(zero_point) < 255.0f;
   }
 
   /// The 32 bytes in order.
@@ -202,11 +204,19 @@ class UnpackedBytesAvx2 {
   /// The bytes of 16 accumulators of one channel and those of another, both in order.
   [[gnu::always_inline]] __m256i two_rows(const __m256i* a, __m256 scale_a, const __m256i* b,
                                           __m256 scale_b) const {
-    return _mm256_permutevar8x32_epi32(narrow(scaled(a, scale_a), scaled(b, scale_b)),
-                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return in_order(narrow(scaled(a, scale_a), scaled(b, scale_b)));
+  }
+
+  /// The bytes of 32 accumulators of one channel, in order if these are.
+  [[gnu::always_inline]] __m256i one_row(const __m256i* acc, __m256 scale) const {
+    return in_order((*this)(acc, scale));
   }
 
  private:
+  [[gnu::always_inline]] static __m256i in_order(__m256i bytes) {
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+
   [[gnu::always_inline]] static __m256i scaled(const __m256i* acc, __m256 scale) {
     return _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[0]), scale)),
                               _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc[1]), scale)));
@@ -214,12 +224,14 @@ class UnpackedBytesAvx2 {
 
   [[gnu::always_inline]] __m256i narrow(__m256i a, __m256i b) const {
     const __m256i words[2] = {_mm256_adds_epi16(a, zero_point_), _mm256_adds_epi16(b, zero_point_)};
-    const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(words[0], words[1]), low_);
-    return _mm256_xor_si256(_mm256_min_epu8(bytes, high_), flip_);
+    const __m256i bytes = _mm256_packus_epi16(words[0], words[1]);
+    if (!bounded_) return bytes;
+    return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(bytes, low_), high_), flip_);
   }
 
   __m256 scale_;
   __m256i zero_point_, low_, high_, flip_;
+  bool bounded_;  ///< by more than what saturates to u8 anyway
 };
 
 }  // namespace

@@ -46,6 +46,7 @@ struct Avx512Vnni {
   template <ChannelAxis axis>
   static constexpr int kLaneVectors = axis == ChannelAxis::rows ? 3 : 4;
   static constexpr int kMostSingles = 4;
+  static constexpr bool kPairs = false, kFetchesApart = false;
   static constexpr int kTileRows = 6, kTileSums = 24;
   static constexpr std::uint8_t kFlip = 0;
   static constexpr bool kOffset = false;
