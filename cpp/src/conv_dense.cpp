@@ -160,6 +160,8 @@ class DenseWeightKernel final : public WeightKernel {
 
 }  // namespace
 
-void conv2d_dense(const ConvCall& conv) { conv2d_tiles(conv, DenseWeightKernel(conv)); }
+void conv2d_dense(const ConvCall& conv) {
+  if (!conv2d_sliding(conv)) conv2d_tiles(conv, DenseWeightKernel(conv));
+}
 
 }  // namespace gristmill

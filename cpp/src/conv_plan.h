@@ -21,6 +21,8 @@ struct ConvCall : LayerCall {
 };
 
 void conv2d_dense(const ConvCall& call);
+/// The same of f32 layers whose rows slide (sliding_rows.h), if that is faster; false if nothing was done.
+bool conv2d_sliding(const ConvCall& call);
 void conv2d_depthwise(const ConvCall& call);
 void conv2d_sparse(const ConvCall& call);
 

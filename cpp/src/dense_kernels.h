@@ -70,7 +70,7 @@ struct DenseJob {
   /// channels in rows only. Calls for all parts, in ascending order, come to one; between them sums rest in
   /// the output.
   std::size_t first_k = 0, part_k = 0;
-  float* copies = nullptr;  ///< for a matrix, DenseKernel::copy_bytes that the call may overwrite
+  float* copies = nullptr;  ///< for a matrix, DenseKernel::copy_bytes that the call may overwrite, or null
 };
 
 /// A kernel and the blocks of its operands.
@@ -82,6 +82,8 @@ struct DenseKernel {
   /// for others.
   std::size_t near_depth = 192, far_depth = 256;
   std::size_t copy_bytes = 0;  ///< of DenseJob::copies
+  /// f32 with channels in rows: the K up to which rows that slide (sliding_rows.h) are faster than panels.
+  std::size_t sliding_k = 0;
 };
 
 /// A way of multiplying int8 operands at one level.

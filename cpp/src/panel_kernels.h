@@ -146,25 +146,26 @@ static inline RowRange readable_rows(const ShiftJob& job, std::ptrdiff_t at, std
   return range;
 }
 
-/// Rows of bytes to part into those of even and those of odd columns.
+/// Rows to part into those of even and those of odd columns.
+template <class T>
 struct SplitJob {
-  const std::uint8_t* source;
+  const T* source;
   std::size_t rows, source_step;
-  std::uint8_t *even, *odd;
+  T *even, *odd;
   std::size_t evens, odds;  ///< columns of each that are stored, which may be none
   std::size_t out_step;
 };
 
 /// Splits a row's columns from `first` on.
-static inline void split_columns(const SplitJob& job, const std::uint8_t* from, std::uint8_t* even,
-                                 std::uint8_t* odd, std::size_t first) {
+template <class T>
+static inline void split_columns(const SplitJob<T>& job, const T* from, T* even, T* odd, std::size_t first) {
   for (std::size_t i = first; i < job.evens; ++i) even[i] = from[2 * i];
   for (std::size_t i = first; i < job.odds; ++i) odd[i] = from[2 * i + 1];
 }
 
 /// Calls row(source, even, odd) for each row.
-template <class Row>
-static inline void for_each_split_row(const SplitJob& job, Row row) {
+template <class T, class Row>
+static inline void for_each_split_row(const SplitJob<T>& job, Row row) {
   for (std::size_t r = 0; r < job.rows; ++r)
     row(job.source + r * job.source_step, job.even + r * job.out_step, job.odd + r * job.out_step);
 }
@@ -187,7 +188,8 @@ struct PanelKernels {
   void (*interleave)(const std::uint8_t* planes, std::size_t plane_step, std::size_t count, std::uint8_t flip,
                      std::uint8_t* quads);
   /// even[r][i] = source[r][2 * i] and odd[r][i] = source[r][2 * i + 1]
-  void (*split_rows)(const SplitJob& job);
+  void (*split_u8)(const SplitJob<std::uint8_t>& job);
+  void (*split_u32)(const SplitJob<std::uint32_t>& job);
 };
 
 }  // namespace gristmill

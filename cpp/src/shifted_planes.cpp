@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 
 #include "checked_size.h"
 #include "strided_copy.h"
@@ -109,34 +110,27 @@ void ShiftedPlanes::stage_phase(const Phase& phase, const T* source, const T* so
 }
 
 template <class T>
-void ShiftedPlanes::stage_pair(const Phase& phase, const Phase& other, const T* source, const T* source_end,
-                               T* staged) const {
-  const bool swapped = phase.column == 1;
-  T *even = staged + (swapped ? phase_elements_ : 0), *odd = staged + (swapped ? 0 : phase_elements_);
-  const T *even_end = even + phase_elements_, *odd_end = odd + phase_elements_;
-  const std::size_t evens = (swapped ? other : phase).columns, odds = (swapped ? phase : other).columns;
-  for (std::size_t r = 0; r < phase.rows; ++r, even += columns_.out, odd += columns_.out) {
-    const T* from = source + (r * rows_.stride + phase.row) * columns_.size;
-    split_run(from, source_end, even, even_end, odd, odd_end, evens, odds);
-  }
-}
-
-void ShiftedPlanes::split(const PanelKernels& kernels, std::size_t first, std::size_t last,
-                          const std::uint8_t* source, std::uint8_t* staged) const {
-  SplitJob job{source + phases_[first].row * columns_.size,
-               phases_[first].rows,
-               rows_.stride * columns_.size,
-               staged,
-               staged,
-               0,
-               0,
-               columns_.out};
-  for (std::size_t i = first; i < last; ++i, staged += phase_elements_) {
+void ShiftedPlanes::split(const PanelKernels& kernels, std::size_t first, std::size_t last, const T* source,
+                          T* staged) const {
+  using Bits = std::conditional_t<sizeof(T) == 1, std::uint8_t, std::uint32_t>;
+  auto* to = reinterpret_cast<Bits*>(staged);
+  SplitJob<Bits> job{reinterpret_cast<const Bits*>(source) + phases_[first].row * columns_.size,
+                     phases_[first].rows,
+                     rows_.stride * columns_.size,
+                     to,
+                     to,
+                     0,
+                     0,
+                     columns_.out};
+  for (std::size_t i = first; i < last; ++i, to += phase_elements_) {
     const bool odd = phases_[i].column == 1;
-    (odd ? job.odd : job.even) = staged;
+    (odd ? job.odd : job.even) = to;
     (odd ? job.odds : job.evens) = phases_[i].columns;
   }
-  kernels.split_rows(job);
+  if constexpr (sizeof(T) == 1)
+    kernels.split_u8(job);
+  else
+    kernels.split_u32(job);
 }
 
 template <class T>
@@ -148,14 +142,10 @@ void ShiftedPlanes::stage(const PanelKernels& kernels, const T* source, const T*
     next = i + (paired ? 2 : 1);
     if (columns_.stride == 1)
       stage_phase<1>(phase, source, source_end, staged, staged_end);
-    else if (columns_.stride > 2)
-      stage_phase<0>(phase, source, source_end, staged, staged_end);
-    else if constexpr (sizeof(T) == 1)
+    else if (columns_.stride == 2)
       split(kernels, i, next, source, staged);
-    else if (paired)
-      stage_pair(phase, phases_[i + 1], source, source_end, staged);
     else
-      stage_phase<2>(phase, source, source_end, staged, staged_end);
+      stage_phase<0>(phase, source, source_end, staged, staged_end);
   }
 }
 

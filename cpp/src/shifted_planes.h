@@ -70,13 +70,10 @@ class ShiftedPlanes {
 
   template <std::size_t step, class T>
   void stage_phase(const Phase& phase, const T* source, const T* source_end, T* staged, T* staged_end) const;
-  /// Stages two neighbouring phases, the even and the odd columns of the same rows.
-  template <class T>
-  void stage_pair(const Phase& phase, const Phase& other, const T* source, const T* source_end,
-                  T* staged) const;
   /// Stages phases [first, last), the even and the odd columns of the same rows or one of them.
-  void split(const PanelKernels& kernels, std::size_t first, std::size_t last, const std::uint8_t* source,
-             std::uint8_t* staged) const;
+  template <class T>
+  void split(const PanelKernels& kernels, std::size_t first, std::size_t last, const T* source,
+             T* staged) const;
   void add_tap(const Reach& row, const Reach& column);
 
   Axis rows_{}, columns_{};

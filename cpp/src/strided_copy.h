@@ -72,23 +72,4 @@ void fill_blocks(const std::array<T, kCopyBlock>& block, T* out, std::size_t cou
   for (std::size_t i = 0; i < count; i += kCopyBlock) std::memcpy(out + i, block.data(), sizeof block);
 }
 
-/// even[i] = source[2 * i] for i < count and odd[i] = source[2 * i + 1] for i < odd_count, which is count or
-/// one less. Blocks may be written up to the ends of both.
-template <class T>
-void split_run(const T* source, const T* source_end, T* even, const T* even_end, T* odd, const T* odd_end,
-               std::size_t count, std::size_t odd_count) {
-  const std::size_t readable = static_cast<std::size_t>(source_end - source) / (2 * kCopyBlock);
-  const auto writable = static_cast<std::size_t>(std::min(even_end - even, odd_end - odd)) / kCopyBlock;
-  const std::size_t end = std::min(std::min(readable, writable) * kCopyBlock, count);
-  std::size_t i = 0;
-  for (; i < end; i += kCopyBlock) {
-    const std::array<T, kCopyBlock> evens = load_block<2>(source + 2 * i),
-                                    odds = load_block<2>(source + 2 * i + 1);
-    std::memcpy(even + i, evens.data(), sizeof evens);
-    std::memcpy(odd + i, odds.data(), sizeof odds);
-  }
-  for (std::size_t j = i; j < count; ++j) even[j] = source[2 * j];
-  for (; i < odd_count; ++i) odd[i] = source[2 * i + 1];
-}
-
 }  // namespace gristmill

@@ -12,6 +12,7 @@
 #include "gristmill/workspace.h"
 #include "panel_kernels.h"
 #include "shifted_planes.h"
+#include "sliding_rows.h"
 #include "staging.h"
 
 namespace gristmill {
@@ -60,6 +61,7 @@ struct Workspace::Buffers {
   std::vector<std::int32_t> folded_bias;
   PlaneLayout layout;
   ShiftedPlanes shifted;
+  SlidingRows sliding;
   std::vector<WorkerScratch> workers;
 };
 

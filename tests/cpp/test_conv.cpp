@@ -240,6 +240,53 @@ ISA_TEST(conv_f32_reads_and_writes_only_its_arrays) {
   }
 }
 
+/// Rows of whole lane blocks of the vector levels, or of many and a part, which slide where tap rows overlap.
+ISA_TEST(conv_f32_rows_slide) {
+  Random random(35);
+  Workspace workspace;
+  for (int round = 0; round < (quick() ? 60 : 900); ++round) {
+    Case c = random_case(random, DType::f32);
+    ConvAttributes& a = c.attributes;
+    a.groups = random.integer(1, 2);
+    c.weight_shape = {static_cast<std::size_t>(a.groups * random.integer(1, 9)),
+                      static_cast<std::size_t>(random.integer(2, 5)),
+                      static_cast<std::size_t>(random.integer(1, 7)),
+                      static_cast<std::size_t>(random.integer(1, 7))};
+    a.stride_w = random.integer(1, 3);
+    c.height = static_cast<std::size_t>(a.dilation_h) * (c.weight_shape[2] - 1) + c.height % 14 + 1;
+    const std::int64_t columns = round % 7 == 0 ? random.integer(129, 140) : 16 * random.integer(1, 3);
+    const std::int64_t padded = (columns - 1) * a.stride_w + random.integer(0, a.stride_w - 1) + 1 +
+                                a.dilation_w * (static_cast<std::int64_t>(c.weight_shape[3]) - 1);
+    if (round % 4 == 0) a.pad_left = random.integer(0, padded - 1);
+    const std::int64_t most = padded - a.pad_left;
+    const std::int64_t width = round % 4 < 2 ? random.integer(1, most) : std::max<std::int64_t>(most - 3, 1);
+    a.pad_right = most - width;
+    c.width = static_cast<std::size_t>(width);
+    const Edge edge = round % 2 == 0 ? Edge::high : Edge::low;
+    GuardedBuffer<float> x(c.input_count(), edge), w(c.weight_count(), edge);
+    for (auto& value : x.span()) value = static_cast<float>(random.integer(-100, 100));
+    for (auto& value : w.span()) value = static_cast<float>(random.integer(-100, 100));
+    const PackedConv packed(w.data(), c.weight_shape, a, isa);
+    const auto [rows, columns_out] = packed.output_size(c.height, c.width);
+    auto expected = convolve<float>(c, x.data(), w.data(), rows, columns_out);
+    GuardedBuffer<float> out(expected.size(), edge), residual(expected.size(), edge);
+    for (auto& value : residual.span()) value = static_cast<float>(random.integer(-100, 100));
+    Epilogue epilogue;
+    epilogue.output = DType::f32;
+    const bool adds = round % 3 == 0;
+    if (adds) epilogue.residual = ResidualAdd{};
+    if (round % 3 == 1) epilogue.activation = {ActivationKind::leaky_relu, 0, 0, 0.5f};
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      expected[i] =
+          adds ? expected[i] + residual[i] : expected[i] * (round % 3 == 1 && expected[i] < 0 ? 0.5f : 1.0f);
+    const OutputStage stage(epilogue, c.weight_shape[0], true);
+    conv2d(packed, {x.data(), c.type, c.batch, c.channels(), c.height, c.width}, stage,
+           adds ? residual.data() : nullptr, out.data(), 1 + round % 3, workspace);
+    for (float& value : out.span()) value += 0.0f;  // -0 is as good as 0
+    CHECK_SAME(out.view(), std::span<const float>(expected), describe(c));
+  }
+}
+
 /// More image sizes in turn than plans are kept for.
 ISA_TEST(conv_depthwise_weights_serve_any_image_size) {
   Random random(34);

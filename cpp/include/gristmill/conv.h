@@ -33,6 +33,9 @@
 /// one stretch of memory for all lanes of a tile, and a mask blanks out what is padding. Of padded layers
 /// that keep the image's size nothing is copied but panels.
 ///
+/// Where K is small and rows of the output are long, dense f32 layers take neither: rows of the image, copied
+/// once for each tap column, slide past the kernel as one matrix (sliding_rows.h).
+///
 /// Dense int8 kernels multiply groups of four K. Where images are staged and channels come in fours, a group
 /// is four channels of one tap, K = (c / 4, kh, kw, c % 4), and four planes are staged as one plane of
 /// *quads*: the four bytes of a pixel are side by side for every tap, and panels are packed by copying them.

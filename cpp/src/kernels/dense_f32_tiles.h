@@ -93,7 +93,7 @@ class DenseF32 {
   void run() {
     // One block of rows, or of lanes, reads what it is multiplied by once: that needs no cache to stay in.
     const bool once = job_.rows <= kRowBlock;
-    copies_ = kCopies && in_place() && !once;
+    copies_ = kCopies && in_place() && job_.copies != nullptr && !once;
     const std::size_t slices = once || lane_k() == 0 ? 1 : blocks_of(lane_k(), most_depth());
     const std::size_t depth = blocks_of(lane_k(), slices);
     const std::size_t chunk = Level::kChunkBytes / ((depth + 1) * sizeof(float));

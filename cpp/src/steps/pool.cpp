@@ -59,7 +59,7 @@ class PoolStep final : public Step {
                     const std::size_t first = task * group, last = std::min(planes_, first + group);
                     if (whole_) return pool_whole(x + first * in_plane, out + first, last - first, in_plane);
                     T* lines = static_cast<T*>(scratch.panel.reserve(kept_ * line_ * sizeof(T)));
-                    std::fill_n(lines, kept_ * line_, kEmpty);
+                    for (std::size_t l = 0; l < kept_; ++l) fill_padding(lines + l * line_);
                     for (std::size_t p = first; p < last; ++p)
                       pool_plane(x + p * in_plane, out + p * out_plane, lines);
                   });
@@ -121,6 +121,12 @@ class PoolStep final : public Step {
         out += columns.out;
       }
     }
+  }
+
+  void fill_padding(T* line) const {
+    const std::size_t left = axes_[2].before, right = left + axes_[2].in;
+    std::fill(line, line + left, kEmpty);
+    std::fill(line + right, line + line_, kEmpty);
   }
 
   /// Combines the input rows of one output row into the line, between its padding.

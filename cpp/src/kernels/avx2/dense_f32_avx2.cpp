@@ -38,6 +38,7 @@ struct Avx2 {
 
 void install_dense_f32_avx2(DenseKernels& slots) {
   slots.f32_channels_in_rows = DenseF32<Avx2, ChannelAxis::rows>::kernel();
+  slots.f32_channels_in_rows.sliding_k = 256;
   slots.f32_channels_in_lanes = DenseF32<Avx2, ChannelAxis::lanes>::kernel();
 }
 

@@ -112,56 +112,99 @@ void shift_u32(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel) {
       });
 }
 
+/// e0 o0 e1 o1 ..   ->   e0 e1 ..   the low bytes of words,   o0 o1 ..   the high ones
 template <int kOutputs>
-[[gnu::always_inline]] inline __m128i load_words(const std::uint8_t* from) {
-  const auto* at = reinterpret_cast<const __m128i*>(from);
-  return kOutputs == 4 ? _mm_loadl_epi64(at) : _mm_loadu_si128(at);
-}
+class SplitBytes {
+ public:
+  using Element = std::uint8_t;
+  static constexpr std::size_t kColumns = kOutputs;
 
-template <int kOutputs>
-[[gnu::always_inline]] inline void store_columns(std::uint8_t* to, __m128i low, __m128i high) {
-  const __m128i bytes = _mm_packus_epi16(low, high);
-  if constexpr (kOutputs == 16)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
-  else if constexpr (kOutputs == 8)
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
-  else
-    _mm_storeu_si32(to, bytes);
-}
+  [[gnu::always_inline]] explicit SplitBytes(const std::uint8_t* from)
+      : low_(load(from)), high_(kOutputs == 16 ? load(from + 16) : low_) {}
+  [[gnu::always_inline]] void store_evens(std::uint8_t* to) const {
+    const __m128i low_byte = _mm_set1_epi16(255);
+    store(to, _mm_and_si128(low_, low_byte), _mm_and_si128(high_, low_byte));
+  }
+  [[gnu::always_inline]] void store_odds(std::uint8_t* to) const {
+    store(to, _mm_srli_epi16(low_, 8), _mm_srli_epi16(high_, 8));
+  }
 
-/// The first `columns` columns of each parity, at least kOutputs of them, the last of which may overlap
-/// others:
-///
-///     e0 o0 e1 o1 ..   ->   e0 e1 ..   the low bytes of words,   o0 o1 ..   the high ones
-template <int kOutputs>
-void split_row(const std::uint8_t* from, std::uint8_t* even, std::uint8_t* odd, std::size_t columns,
-               const SplitJob& job) {
-  const __m128i low_byte = _mm_set1_epi16(255);
+ private:
+  [[gnu::always_inline]] static __m128i load(const std::uint8_t* from) {
+    const auto* at = reinterpret_cast<const __m128i*>(from);
+    return kOutputs == 4 ? _mm_loadl_epi64(at) : _mm_loadu_si128(at);
+  }
+  [[gnu::always_inline]] static void store(std::uint8_t* to, __m128i low, __m128i high) {
+    const __m128i bytes = _mm_packus_epi16(low, high);
+    if constexpr (kOutputs == 16)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+    else if constexpr (kOutputs == 8)
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
+    else
+      _mm_storeu_si32(to, bytes);
+  }
+
+  __m128i low_, high_;
+};
+
+/// e0 o0 e1 o1 | e4 o4 e5 o5    e2 o2 e3 o3 | e6 o6 e7 o7   ->   e0 e1 e2 e3 | e4 e5 e6 e7,   o0 o1 ..
+class SplitWords {
+ public:
+  using Element = std::uint32_t;
+  static constexpr std::size_t kColumns = 8;
+
+  [[gnu::always_inline]] explicit SplitWords(const std::uint32_t* from)
+      : first_(halves(from, from + 8)), second_(halves(from + 4, from + 12)) {}
+  [[gnu::always_inline]] void store_evens(std::uint32_t* to) const {
+    _mm256_storeu_ps(reinterpret_cast<float*>(to), _mm256_shuffle_ps(first_, second_, 0x88));
+  }
+  [[gnu::always_inline]] void store_odds(std::uint32_t* to) const {
+    _mm256_storeu_ps(reinterpret_cast<float*>(to), _mm256_shuffle_ps(first_, second_, 0xDD));
+  }
+
+ private:
+  [[gnu::always_inline]] static __m256 halves(const std::uint32_t* low, const std::uint32_t* high) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(reinterpret_cast<const float*>(low))),
+                                _mm_loadu_ps(reinterpret_cast<const float*>(high)), 1);
+  }
+
+  __m256 first_, second_;
+};
+
+/// The first `columns` columns of each parity, at least those of a vector, the last of which may overlap
+/// others.
+template <class Vector, class T>
+void split_row(const SplitJob<T>& job, const T* from, T* even, T* odd, std::size_t columns) {
+  constexpr std::size_t kColumns = Vector::kColumns;
   for (std::size_t c = 0;;) {
-    const __m128i low = load_words<kOutputs>(from + 2 * c);
-    const __m128i high = kOutputs == 16 ? load_words<kOutputs>(from + 2 * c + 16) : low;
-    if (job.evens != 0)
-      store_columns<kOutputs>(even + c, _mm_and_si128(low, low_byte), _mm_and_si128(high, low_byte));
-    if (job.odds != 0) store_columns<kOutputs>(odd + c, _mm_srli_epi16(low, 8), _mm_srli_epi16(high, 8));
-    if (c + kOutputs >= columns) return;
-    c = c + 2 * kOutputs <= columns ? c + kOutputs : columns - kOutputs;
+    const Vector vector(from + 2 * c);
+    if (job.evens != 0) vector.store_evens(even + c);
+    if (job.odds != 0) vector.store_odds(odd + c);
+    if (c + kColumns >= columns) return;
+    c = c + 2 * kColumns <= columns ? c + kColumns : columns - kColumns;
   }
 }
 
-/// Columns that vectors store, which read nothing but bytes of the columns that the job names: the last even
-/// column may be the last byte of its row.
-std::size_t whole_columns(const SplitJob& job) {
+/// Columns that vectors store, which read nothing but elements of the columns that the job names: the last
+/// even column may be the last element of its row.
+template <class T>
+std::size_t whole_columns(const SplitJob<T>& job) {
   if (job.evens == 0) return job.odds;
   if (job.odds == 0) return job.evens - 1;
   return job.evens < job.odds ? job.evens : job.odds;
 }
 
-void split_rows(const SplitJob& job) {
-  const std::size_t columns = whole_columns(job), vectors = columns < 4 ? 0 : columns;
-  const auto split = columns >= 16 ? split_row<16> : columns >= 8 ? split_row<8> : split_row<4>;
-  for_each_split_row(job, [&](const std::uint8_t* from, std::uint8_t* even, std::uint8_t* odd) {
-    if (vectors != 0) split(from, even, odd, columns, job);
-    split_columns(job, from, even, odd, vectors);
+/// In the first of these vectors that a row has columns for.
+template <class T, class Vector, class... Narrower>
+void split_rows(const SplitJob<T>& job) {
+  const std::size_t columns = whole_columns(job);
+  const bool fit = columns >= Vector::kColumns;
+  if constexpr (sizeof...(Narrower) > 0) {
+    if (!fit) return split_rows<T, Narrower...>(job);
+  }
+  for_each_split_row(job, [&](const T* from, T* even, T* odd) {
+    if (fit) split_row<Vector>(job, from, even, odd, columns);
+    split_columns(job, from, even, odd, fit ? columns : 0);
   });
 }
 
@@ -170,7 +213,8 @@ void split_rows(const SplitJob& job) {
 void install_shift_avx2(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
-  slots.split_rows = split_rows;
+  slots.split_u8 = split_rows<std::uint8_t, SplitBytes<16>, SplitBytes<8>, SplitBytes<4>>;
+  slots.split_u32 = split_rows<std::uint32_t, SplitWords>;
 }
 
 }  // namespace gristmill

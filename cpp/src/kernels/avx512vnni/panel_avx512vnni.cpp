@@ -282,7 +282,7 @@ void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::
 }
 
 /// The first or second byte of every word is all that is left of it.
-void split_rows(const SplitJob& job) {
+void split_u8(const SplitJob<std::uint8_t>& job) {
   const std::size_t last_even = job.evens == 0 ? 0 : 2 * job.evens - 1;
   const std::size_t columns = last_even > 2 * job.odds ? last_even : 2 * job.odds;
   const auto left = [](std::size_t count, std::size_t done) {
@@ -311,7 +311,7 @@ void install_panel_avx512vnni(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
-  slots.split_rows = split_rows;
+  slots.split_u8 = split_u8;
 }
 
 }  // namespace gristmill

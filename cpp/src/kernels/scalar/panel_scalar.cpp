@@ -55,10 +55,9 @@ void interleave_planes(const std::uint8_t* planes, std::size_t plane_step, std::
     quads[i] = static_cast<std::uint8_t>(planes[i % 4 * plane_step + i / 4] ^ flip);
 }
 
-void split_rows(const SplitJob& job) {
-  for_each_split_row(job, [&](const std::uint8_t* from, std::uint8_t* even, std::uint8_t* odd) {
-    split_columns(job, from, even, odd, 0);
-  });
+template <class T>
+void split_rows(const SplitJob<T>& job) {
+  for_each_split_row(job, [&](const T* from, T* even, T* odd) { split_columns(job, from, even, odd, 0); });
 }
 
 }  // namespace
@@ -70,7 +69,8 @@ void install_panel_scalar(PanelKernels& slots) {
   slots.shift_u8 = shift_u8;
   slots.shift_u32 = shift_u32;
   slots.interleave = interleave_planes;
-  slots.split_rows = split_rows;
+  slots.split_u8 = split_rows<std::uint8_t>;
+  slots.split_u32 = split_rows<std::uint32_t>;
 }
 
 }  // namespace gristmill
