@@ -173,6 +173,7 @@ template <class Level, std::size_t N>
   constexpr std::size_t kRows = Level::kRowBlock;
   const std::size_t first = couples.start[0];
   std::size_t steps = couples.start[1] - first;
+  if (steps == 0) return;
   const std::uint32_t* group = couples.excess_group + first * 2 * kRows + row;
   const auto* weights =
       static_cast<const std::uint8_t*>(couples.excess_weights) + (first * 2 * kRows + row) * 4;
