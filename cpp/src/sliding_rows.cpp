@@ -1,7 +1,6 @@
 #include "sliding_rows.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "checked_size.h"
 #include "strided_copy.h"
@@ -106,9 +105,7 @@ void SlidingRows::fill(const PanelKernels& kernels, const float* planes, std::si
 /// In whole blocks.
 void SlidingRows::copy_taps(const float* phases, float* to) const {
   for (const Tap& tap : taps_) {
-    const float* from = phases + tap.phase * phase_pitch_ + tap.shift;
-    for (std::size_t x = 0; x < columns_; x += kCopyBlock)
-      std::memcpy(to + x, from + x, kCopyBlock * sizeof(float));
+    copy_blocks<1>(phases + tap.phase * phase_pitch_ + tap.shift, to, columns_, [](float x) { return x; });
     to += pitch_;
   }
 }

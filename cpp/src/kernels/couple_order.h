@@ -14,9 +14,9 @@
 ///     cut(couple, to, cut)    the weights of a couple, and its CutWeights; returns where these end
 ///     First                   what is asked of the first group of a couple; made of its sums
 ///     First::rows(sums)       the rows that exceed with that group
-///     First::search(sums, taken, costs)  the number of the best of kCandidates groups that follow each
-///     other,
-///                             of which those whose bits are in `taken` do not count; one of them is not
+///     First::search(sums, taken, costs)
+///                             the number of the best of kCandidates groups that follow each other, of
+///                             which those whose bits are in `taken` do not count; one of them is not
 ///
 /// Every couple waits for the one before it, which may take what it would choose. So two row blocks are
 /// coupled in turns, each in the time that the other one waits.

@@ -38,8 +38,8 @@ struct RowSums {
   /// Weights that no cache near the core holds are fetched a page before their turn: the hardware foresees
   /// none beyond the end of a page.
   static constexpr std::size_t kFetchAhead = 4096;
-  /// Bytes of a lane block that the nearest cache keeps beside them.
-  static constexpr std::size_t kNearLanes = 16384;
+  /// Bytes of lanes that the nearest cache keeps beside them.
+  static constexpr std::size_t kNearLanes = 24 << 10;
 
   /// Where to fetch weights from. A pointer of which the compiler does not know what it comes from stays in a
   /// register of its own, and leaves short offsets to what is read from `weights`.
@@ -74,9 +74,11 @@ struct RowSums {
     }
   }
 
-  /// Whether the groups of couples should be fetched before their turn: their order is none that the hardware
-  /// foresees.
-  static bool is_far(const Tile& tile) { return Level::kCouples && tile.groups * kGroup > kNearLanes; }
+  /// Whether, of that many lane blocks, the groups of couples should be fetched before their turn: their
+  /// order is none that the hardware foresees.
+  static bool is_far(std::size_t groups, std::size_t blocks) {
+    return Level::kCouples && blocks * groups * kGroup > kNearLanes;
+  }
 
   template <bool kFar>
   [[gnu::always_inline]] static void add_couples(Vector (&sum)[R][V], Vector (&single)[S + 1],

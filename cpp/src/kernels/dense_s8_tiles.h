@@ -70,8 +70,6 @@ class DenseS8 {
   static constexpr std::size_t kLaneBlock = kBlockVectors * kWidth;
   /// Rows whose offsets are kept, and past which the weights stream.
   static constexpr std::size_t kRowChunk = 16 * Level::kTileRows;
-  /// Bytes of two lane blocks that the nearest cache keeps beside the weights.
-  static constexpr std::size_t kNearPair = 24 << 10;
 
   explicit DenseS8(const DenseJob& job) : job_(job), groups_((job.k + 3) / 4) {}
 
@@ -85,7 +83,7 @@ class DenseS8 {
     std::size_t lane = 0;
     if constexpr (Level::kPairs) {
       const std::size_t alone = singles != 0 ? 1 : 0;  // the last lane, with which those ride along
-      const bool far = 2 * kLaneBlock * job_.k > kNearPair;
+      const bool far = RowSums<Level, kRowBlock, kBlockVectors, 0>::is_far(groups_, 2);
       if (row_bytes_applies && job_.rows % kRowBlock == 0) {
         for (; lane + 2 * kLaneBlock + alone <= end; lane += 2 * kLaneBlock)
           far ? multiply_pair<true>(lane, row_bytes) : multiply_pair<false>(lane, row_bytes);
@@ -252,7 +250,7 @@ class DenseS8 {
   template <int R, int V, int S>
   static void multiply_near_or_far(const Tile& tile) {
     if constexpr (axis == ChannelAxis::rows && Level::kCouples) {
-      if (RowSums<Level, R, V, S>::is_far(tile)) return multiply_tile<R, V, S, true>(tile);
+      if (RowSums<Level, R, V, S>::is_far(tile.groups, 1)) return multiply_tile<R, V, S, true>(tile);
     }
     multiply_tile<R, V, S, false>(tile);
   }

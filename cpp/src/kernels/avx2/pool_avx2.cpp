@@ -15,23 +15,25 @@ class QuickMaxAvx2 {
  public:
   static void rows(const PoolRowsJob<float>& job) {
     const bool done = job.slices == 1 && job.count >= kLanes &&
-                      (job.rows == 3   ? quick_rows<3>(job)
-                       : job.rows == 2 ? quick_rows<2>(job)
-                                       : quick_rows<0>(job));
+                      with_known(job.rows, [&](auto known) { return quick_rows<known.value>(job); });
     if (!done) Exact::kernels().rows(job);
   }
 
   static void taps(const PoolTapsJob<float>& job) {
     const bool done = job.stride == 2 && job.count >= kLanes &&
-                      (job.taps == 3   ? quick_taps<3>(job)
-                       : job.taps == 2 ? quick_taps<2>(job)
-                                       : quick_taps<0>(job));
+                      with_known(job.taps, [&](auto known) { return quick_taps<known.value>(job); });
     if (!done) Exact::kernels().taps(job);
   }
 
  private:
   using Exact = PoolLine<float, PoolMax, 32>;
   static constexpr std::size_t kLanes = 8;
+
+  /// quick(the count), a constant if it is a frequent one and else 0.
+  template <class Quick>
+  static bool with_known(std::size_t count, Quick quick) {
+    return count == 3 ? quick(Index<3>{}) : count == 2 ? quick(Index<2>{}) : quick(Index<0>{});
+  }
 
   static bool is_nan(__m256 sum) { return _mm256_movemask_ps(_mm256_cmp_ps(sum, sum, _CMP_UNORD_Q)) != 0; }
 
