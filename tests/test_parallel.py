@@ -212,7 +212,7 @@ def test_idle_pool_burns_no_time() -> None:
     """
     fine, coarse = map(float, run_script(script).split())
     assert fine < 0.004
-    assert coarse <= 0.01
+    assert round(coarse, 6) <= 0.01  # one tick, less what subtracting floats adds to it
 
 
 def test_oversubscription_does_not_spin() -> None:
