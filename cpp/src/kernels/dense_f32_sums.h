@@ -107,6 +107,7 @@ struct Tiles {
         prefetch_lanes(lane);
       }
       if constexpr (copies) {
+        __builtin_prefetch(lane + 2 * kLaneBlock - 1);
         unroll<V>([&](auto v) { Simd::store(copy + v * kWidth, Simd::load(lane + v * kWidth)); });
         copy += kLaneBlock;
       }
