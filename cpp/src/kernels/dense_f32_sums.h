@@ -99,6 +99,8 @@ struct Tiles {
     const float* lane = slice.lane;
     [[maybe_unused]] float* copy = slice.copy;
     const std::size_t lane_k_step = slice.lane_k_step;
+    // The end of a short loop is foreseen, that of a long one is not.
+#pragma GCC unroll 4
     for (std::size_t k = slice.depth; k > S; --k, broadcast += kBroadcastStep, lane += lane_k_step) {
       if constexpr (kFollowed<R>) {
         __builtin_prefetch(broadcast + slice.row_step);
