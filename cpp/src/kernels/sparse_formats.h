@@ -296,6 +296,21 @@ struct Singles {
     }
   };
 
+  /// Knows each row of the panel one entry before its turn: loads that wait for their address would fill the
+  /// queue in which the next one should be found.
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[1], const SparseSingle* entry, const SparseSingle* end,
+                                             const float* panel) requires(kSets == 1) {
+    if (entry == end) return;
+    const float* row = panel + entry->offset;
+    for (; entry + 1 != end; ++entry) {
+      const float* next = panel + entry[1].offset;
+      __asm__("" : "+r"(next));
+      sum[0].add(row, Simd::broadcast(&entry->weight));
+      row = next;
+    }
+    sum[0].add(row, Simd::broadcast(&entry->weight));
+  }
+
   class Finish {
    public:
     explicit Finish(const SparseJob& job)
