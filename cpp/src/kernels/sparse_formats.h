@@ -298,7 +298,8 @@ struct Singles {
 
   /// Knows each row of the panel one entry before its turn: loads that wait for their address would fill the
   /// queue in which the next one should be found.
-  [[gnu::always_inline]] static void add_run(Sum (&sum)[1], const SparseSingle* entry, const SparseSingle* end,
+  [[gnu::always_inline]] static void add_run(Sum (&sum)[1], const SparseSingle* entry,
+                                             const SparseSingle* end,
                                              const float* panel) requires(kSets == 1) {
     if (entry == end) return;
     const float* row = panel + entry->offset;
