@@ -17,9 +17,11 @@ namespace {
 
 constexpr Edge kEdges[] = {Edge::low, Edge::high};
 
+constexpr std::size_t kOneRun = 0;
+
 struct Shape {
   std::size_t rows, lanes, used;
-  std::size_t longest_run;
+  std::size_t longest_run;  ///< or kOneRun
   std::size_t slack;
   Edge edge;
 
@@ -44,11 +46,13 @@ Shape random_shape(Random& random) {
           kEdges[up_to(random, 1)]};
 }
 
-/// Cuts `used` lanes into runs of at most `longest` lanes whose sources are anywhere; one source is 0.
+/// Cuts `used` lanes into runs of at most `longest` lanes, or not at all, whose sources are anywhere; one
+/// source is 0.
 std::vector<LaneRun> random_runs(Random& random, std::size_t used, std::size_t longest) {
   std::vector<LaneRun> runs;
   for (std::size_t lane = 0; lane < used;) {
-    const std::size_t count = 1 + up_to(random, std::min(longest, used - lane) - 1);
+    const std::size_t count =
+        longest == kOneRun ? used : 1 + up_to(random, std::min(longest, used - lane) - 1);
     runs.push_back({up_to(random, 100), static_cast<std::uint32_t>(lane), static_cast<std::uint32_t>(count)});
     lane += count;
   }
@@ -163,6 +167,19 @@ ISA_TEST(panel_every_row_count) {
     for (std::size_t lanes : {8, 16, 24, 64}) {
       for (std::size_t slack : {0, 1, 14, 15, 62, 63, 64}) {
         for (Edge edge : kEdges) check_all_slots(isa, {rows, lanes, lanes, 20, slack, edge}, random);
+      }
+    }
+  }
+}
+
+ISA_TEST(panel_one_run) {
+  Random random(8);
+  for (std::size_t lanes = 8; lanes <= 64; lanes += 8) {
+    for (std::size_t used = 1; used <= lanes; used += harness::quick() ? 7 : 1) {
+      for (std::size_t rows : {1, 6, 7, 20}) {
+        for (std::size_t slack : {0, 6, 7, 63}) {
+          for (Edge edge : kEdges) check_all_slots(isa, {rows, lanes, used, kOneRun, slack, edge}, random);
+        }
       }
     }
   }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/unroll.h"
 #include "panel_kernels.h"
 
 /// Quads are made in registers, 16 lanes at a time. A group of lanes that lies in one run is one load.
@@ -237,14 +238,38 @@ void pack_floats(const PackJob& job, const FloatGroup& group, std::size_t first,
 }
 
 template <std::size_t kCount>
-void pack_group(const PackJob& job, const FloatGroup& group, std::size_t fast, std::size_t lanes,
-                float* panel) {
-  pack_floats<kCount, true>(job, group, 0, fast, lanes, panel);
+void pack_group(const PackJob& job, const FloatGroup& group, std::size_t first, std::size_t fast,
+                std::size_t lanes, float* panel) {
+  pack_floats<kCount, true>(job, group, first, fast, lanes, panel);
   pack_floats<kCount, false>(job, group, fast, job.rows, lanes, panel);
+}
+
+/// Copies the rows of a job of one run, each at a time, with no more vectors than the run fills. Processors
+/// do not foresee where the next rows are, for they lie apart; so these are fetched ahead.
+template <std::size_t kVectors>
+void copy_rows(const PackJob& job, std::size_t rows, std::size_t lanes, float* panel) {
+  constexpr std::size_t kAhead = 6, kLine = 16;
+  if constexpr (kVectors > 1) {
+    if (job.runs->count <= (kVectors - 1) * FloatGroup::kLanes)
+      return copy_rows<kVectors - 1>(job, rows, lanes, panel);
+  }
+  const float* base = static_cast<const float*>(job.base) + job.runs->source;
+  for (std::size_t k = 0; k < rows; ++k, panel += lanes) {
+    const float *row = base + job.row_offset[k],
+                *ahead = base + job.row_offset[k + kAhead < rows ? k + kAhead : rows - 1];
+    for (std::size_t lane = 0; lane < kVectors * FloatGroup::kLanes; lane += kLine)
+      __builtin_prefetch(ahead + lane);
+    unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
+      _mm256_storeu_ps(panel + v * FloatGroup::kLanes, _mm256_loadu_ps(row + v * FloatGroup::kLanes));
+    });
+  }
 }
 
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   const std::size_t with_slack = rows_with_slack(job, FloatGroup::kLanes - 1);
+  const std::size_t copied = job.run_count == 1 ? with_slack : 0;
+  if (copied > 0) copy_rows<8>(job, copied, lanes, panel);
+  if (copied == job.rows) return;
   for (std::size_t lane = 0; lane < lanes; lane += FloatGroup::kLanes) {
     const FloatGroup group(job, lane);
     const std::size_t fast = group.ascending ? with_slack : 0;
@@ -252,16 +277,16 @@ void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
       case 0:
         return;
       case 1:
-        pack_group<1>(job, group, fast, lanes, panel + lane);
+        pack_group<1>(job, group, copied, fast, lanes, panel + lane);
         break;
       case 2:
-        pack_group<2>(job, group, fast, lanes, panel + lane);
+        pack_group<2>(job, group, copied, fast, lanes, panel + lane);
         break;
       case 3:
-        pack_group<3>(job, group, fast, lanes, panel + lane);
+        pack_group<3>(job, group, copied, fast, lanes, panel + lane);
         break;
       default:
-        pack_group<FloatGroup::kLanes>(job, group, fast, lanes, panel + lane);
+        pack_group<FloatGroup::kLanes>(job, group, copied, fast, lanes, panel + lane);
     }
   }
 }
