@@ -314,7 +314,7 @@ class ScratchTile final : public Tile {
     const ShiftedPlanes& shifted = *tiled_.shifted;
     const std::size_t position = first + lane, taps = shifted.tap_offset().size();
     const std::size_t lane_block = tiled_.panel.lane_block, quad = tiled_.panel.plane_channels();
-    auto* masks = static_cast<std::uint8_t*>(scratch_.masks.reserve(taps * ShiftedPlanes::kMaskLanes));
+    auto* masks = static_cast<std::uint8_t*>(scratch_.masks.reserve(taps * kMaskStep));
     if (scratch_.masked_lanes != position)
       shifted.fill_masks(position, std::min(lane_block, lanes - lane), masks);
     scratch_.masked_lanes = position;

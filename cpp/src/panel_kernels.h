@@ -64,6 +64,8 @@ static inline void for_each_stretch(const PackJob& job, std::size_t first, std::
 
 /// The most taps of a ShiftJob: more masks would be a table of note.
 constexpr std::size_t kMostShiftTaps = 128;
+/// Bytes from the masks of a tap to those of the next: lanes that no panel has more of.
+constexpr std::size_t kMaskStep = 128;
 
 /// What to gather from planes whose rows are as long as those of the output: then every row of X is one
 /// stretch of memory for all lanes, and padding is what the mask of its tap leaves out.
@@ -74,8 +76,8 @@ struct ShiftJob {
   const void* base;
   std::size_t plane_step;            ///< in elements, as all distances here
   const std::ptrdiff_t* tap_offset;  ///< [taps]
-  const std::uint8_t* masks;         ///< [taps][64], aligned to 64: 0xFF or 0; 0 in lanes that are not used
-  std::size_t taps;                  ///< at most kMostShiftTaps
+  const std::uint8_t* masks;  ///< [taps][kMaskStep], aligned to 64: 0xFF or 0; 0 in lanes that are not used
+  std::size_t taps;           ///< at most kMostShiftTaps
   std::size_t first_row, rows;
   std::ptrdiff_t readable_from, readable_to;  ///< from `base`: what may be read though no mask names it
   std::uint32_t fill;                         ///< the bits of an element, or one byte
@@ -89,7 +91,7 @@ static inline void for_each_shifted_row(const ShiftJob& job, std::size_t lanes, 
   std::size_t tap = job.first_row % job.taps;
   auto plane = static_cast<std::ptrdiff_t>(job.first_row / job.taps * job.plane_step);
   for (T* const end = panel + job.rows * lanes; panel != end; panel += lanes) {
-    row(plane + job.tap_offset[tap], job.masks + 64 * tap, panel);
+    row(plane + job.tap_offset[tap], job.masks + kMaskStep * tap, panel);
     if (++tap == job.taps) {
       tap = 0;
       plane += static_cast<std::ptrdiff_t>(job.plane_step);
@@ -111,7 +113,8 @@ static inline void for_each_tap(const ShiftJob& job, std::size_t lanes, T* panel
       const std::size_t last = past < plane + kPlanes ? past : plane + kPlanes;
       if (first >= last) continue;
       tap_rows(static_cast<std::ptrdiff_t>(first * job.plane_step) + job.tap_offset[tap],
-               job.masks + 64 * tap, panel + (first * job.taps + tap - job.first_row) * lanes, last - first);
+               job.masks + kMaskStep * tap, panel + (first * job.taps + tap - job.first_row) * lanes,
+               last - first);
     }
   }
 }
@@ -174,8 +177,8 @@ static inline void for_each_split_row(const SplitJob<T>& job, Row row) {
 enum class PanelKind : std::uint8_t { quads, planar_u8, planar_f32 };
 
 struct PanelKernels {
-  /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is at most 64 and a multiple of 8,
-  /// or of 4 at the NEON levels
+  /// panel[ceil(rows/4)][lanes][4]; here and below, lanes is a multiple of 8, or of 4 at the
+  /// NEON levels, and at most 64 at those of AVX-512, kMaskStep at the others
   void (*pack_quads)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);
   /// panel[rows][lanes]
   void (*pack_planar_u8)(const PackJob& job, std::size_t lanes, std::uint8_t* panel);

@@ -72,7 +72,7 @@ void ShiftedPlanes::add_tap(const Reach& row, const Reach& column) {
 }
 
 void ShiftedPlanes::fill_masks(std::size_t first, std::size_t count, std::uint8_t* masks) const {
-  using Mask = std::array<std::uint8_t, kMaskLanes>;
+  using Mask = std::array<std::uint8_t, kMaskStep>;
   std::array<Mask, kMostTaps> rows, columns;
   std::fill_n(rows.begin(), row_reach_.size(), Mask{});
   std::fill_n(columns.begin(), column_reach_.size(), Mask{});
@@ -90,8 +90,8 @@ void ShiftedPlanes::fill_masks(std::size_t first, std::size_t count, std::uint8_
     lane = next;
   }
   for (std::size_t r = 0; r < row_reach_.size(); ++r)
-    for (std::size_t c = 0; c < column_reach_.size(); ++c, masks += kMaskLanes)
-      for (std::size_t i = 0; i < kMaskLanes; ++i)
+    for (std::size_t c = 0; c < column_reach_.size(); ++c, masks += kMaskStep)
+      for (std::size_t i = 0; i < kMaskStep; ++i)
         masks[i] = static_cast<std::uint8_t>(rows[r][i] & columns[c][i]);
 }
 

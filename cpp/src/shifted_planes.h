@@ -26,7 +26,6 @@ namespace gristmill {
 ///                 c d c d c d   ->   a a a    b b b    c c c    d d d
 class ShiftedPlanes {
  public:
-  static constexpr std::size_t kMaskLanes = 64;
   static constexpr std::size_t kMostTaps = kMostShiftTaps;
 
   /// Lays out planes of height x width for that convolution; reuses the memory of the layout before. False if
@@ -39,7 +38,7 @@ class ShiftedPlanes {
   std::size_t plane_elements() const { return plane_elements_; }
   const std::vector<std::ptrdiff_t>& tap_offset() const { return tap_offset_; }
 
-  /// masks[tap][kMaskLanes]: 0xFF for each of `count` output positions from `first` on whose tap is inside
+  /// masks[tap][kMaskStep]: 0xFF for each of `count` output positions from `first` on whose tap is inside
   /// the plane, 0 elsewhere.
   void fill_masks(std::size_t first, std::size_t count, std::uint8_t* masks) const;
 

@@ -36,8 +36,11 @@ std::size_t up_to(Random& random, std::size_t most) {
   return static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(most)));
 }
 
-Shape random_shape(Random& random) {
-  const std::size_t lanes = 8 + 8 * up_to(random, 7);
+/// The most lanes of a level's panels.
+std::size_t most_lanes(Isa isa) { return isa == Isa::avx512vnni || isa == Isa::amx ? 64 : kMaskStep; }
+
+Shape random_shape(Isa isa, Random& random) {
+  const std::size_t lanes = 8 + 8 * up_to(random, most_lanes(isa) / 8 - 1);
   return {up_to(random, 40),
           lanes,
           up_to(random, lanes),
@@ -149,7 +152,7 @@ void check_all_slots(Isa isa, const Shape& shape, Random& random) {
 
 ISA_TEST(panel_every_lane_count) {
   Random random(1);
-  for (std::size_t lanes = 8; lanes <= 64; lanes += 8) {
+  for (std::size_t lanes = 8; lanes <= most_lanes(isa); lanes += 8) {
     for (std::size_t used = 0; used <= lanes; used += harness::quick() ? 7 : 1) {
       for (std::size_t slack : {0, 63}) {
         for (Edge edge : kEdges) {
@@ -188,7 +191,7 @@ ISA_TEST(panel_one_run) {
 ISA_TEST(panel_random_tiles) {
   Random random(3);
   for (int i = 0; i < (harness::quick() ? 100 : 2000); ++i) {
-    check_all_slots(isa, random_shape(random), random);
+    check_all_slots(isa, random_shape(isa, random), random);
   }
 }
 
@@ -198,7 +201,8 @@ ISA_TEST(panel_blocks_of_the_level) {
   const KernelTable& kernels = kernel_table(isa);
   for (std::size_t lanes : {kernels.dense.general.channels_in_rows.lane_block,
                             kernels.dense.no_saturation.channels_in_rows.lane_block,
-                            kernels.dense.f32_channels_in_rows.lane_block}) {
+                            kernels.dense.f32_channels_in_rows.lane_block, kernels.sparse.quads.lane_block,
+                            kernels.sparse.blocks.lane_block, kernels.sparse.singles.lane_block}) {
     for (std::size_t used = 0; used <= lanes; ++used) {
       for (std::size_t longest : {1, 3, 7, 64}) {
         for (Edge edge : kEdges)
@@ -219,18 +223,18 @@ class ShiftedTile {
       : taps_(up_to(random, 7) == 0 ? kMostShiftTaps : 1 + up_to(random, 10)),
         step_(up_to(random, 60)),
         shape_(shape),
-        masks_(taps_ * 64, Edge::high) {
+        masks_(taps_ * kMaskStep, Edge::high) {
     for (std::size_t tap = 0; tap < taps_; ++tap) {
       offsets_.push_back(static_cast<std::ptrdiff_t>(up_to(random, 200)) - 100);
       const bool all = up_to(random, 2) == 0;
-      for (std::size_t lane = 0; lane < 64; ++lane)
-        masks_[64 * tap + lane] = lane < shape.used && (all || up_to(random, 4) > 0) ? 0xFF : 0;
+      for (std::size_t lane = 0; lane < kMaskStep; ++lane)
+        masks_[kMaskStep * tap + lane] = lane < shape.used && (all || up_to(random, 4) > 0) ? 0xFF : 0;
     }
     first_row_ = up_to(random, 30);
     std::ptrdiff_t first = 0, last = 0;
     bool any = false;
     for (std::size_t row = 0; row < shape.rows; ++row) {
-      for (std::size_t lane = 0; lane < 64; ++lane) {
+      for (std::size_t lane = 0; lane < kMaskStep; ++lane) {
         if (!inside(row, lane)) continue;
         first = any ? std::min(first, at(row, lane)) : at(row, lane);
         last = any ? std::max(last, at(row, lane) + 1) : at(row, lane) + 1;
@@ -263,7 +267,7 @@ class ShiftedTile {
 
  private:
   bool inside(std::size_t row, std::size_t lane) const {
-    return masks_[64 * ((first_row_ + row) % taps_) + lane] != 0;
+    return masks_[kMaskStep * ((first_row_ + row) % taps_) + lane] != 0;
   }
   std::ptrdiff_t at(std::size_t row, std::size_t lane) const {
     const std::size_t k = first_row_ + row;
@@ -299,7 +303,7 @@ void check_shift(Slot slot, Isa isa, const Shape& shape, std::uint8_t flip, Rand
 ISA_TEST(panel_shifts_planes) {
   Random random(6);
   for (int i = 0; i < (harness::quick() ? 200 : 4000); ++i) {
-    const Shape shape = random_shape(random);
+    const Shape shape = random_shape(isa, random);
     check_shift<std::uint8_t>(&PanelKernels::shift_u8, isa, shape, up_to(random, 1) == 0 ? 0 : 0x80, random);
     check_shift<std::uint32_t>(&PanelKernels::shift_u32, isa, shape, 0, random);
   }

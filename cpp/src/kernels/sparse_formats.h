@@ -318,11 +318,12 @@ struct Singles {
         : job_(job), epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)) {}
 
     [[gnu::always_inline]] void expect(std::size_t channel) const {
+      constexpr int kLines = (vectors * Simd::kWidth + 15) / 16;
       const float* out = static_cast<const float*>(job_.out) + channel * job_.out_stride;
-      unroll<kLaneBlock / 16>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(out + 16 * line, 1); });
+      unroll<kLines>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(out + 16 * line, 1); });
       if (epilogue_.residual == nullptr) return;
       const float* residual = epilogue_.residual + channel * job_.out_stride;
-      unroll<kLaneBlock / 16>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(residual + 16 * line); });
+      unroll<kLines>([&](auto line) GRISTMILL_INLINE { __builtin_prefetch(residual + 16 * line); });
     }
 
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {

@@ -23,7 +23,7 @@ struct Avx2 {
   static constexpr bool kHasHalf = false, kHasWords = true, kHasQuadLoop = false;
   static constexpr bool kStoresParts = false, kInterleaved = false;
   static constexpr std::size_t kByteRows = 832, kFloatRows = 96;
-  static constexpr int kFloatVectors = 8;
+  static constexpr int kFloatVectors = 14;
   template <class Of>
   using PackedAs = Of;
 

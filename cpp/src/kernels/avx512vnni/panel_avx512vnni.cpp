@@ -232,11 +232,11 @@ void shift_vectors(const ShiftJob& job, std::size_t lanes, std::uint32_t* panel)
   const auto last_vector = static_cast<__mmask16>(bits(0, lanes - 16 * (kVectors - 1)));
   std::uint64_t inside[kMostShiftTaps];
   for (std::size_t tap = 0; tap < job.taps; ++tap)
-    inside[tap] = _mm512_movepi8_mask(_mm512_load_si512(job.masks + 64 * tap));
+    inside[tap] = _mm512_movepi8_mask(_mm512_load_si512(job.masks + kMaskStep * tap));
   for_each_shifted_row(job, lanes, panel,
                        [&](std::ptrdiff_t at, const std::uint8_t* mask, std::uint32_t* out) GRISTMILL_INLINE {
                          const std::uint32_t* from = base + at;
-                         const std::uint64_t bits_inside = inside[(mask - job.masks) / 64];
+                         const std::uint64_t bits_inside = inside[(mask - job.masks) / kMaskStep];
                          unroll<kVectors>([&](auto v) GRISTMILL_INLINE {
                            __builtin_prefetch(from + job.plane_step + 16 * v);
                            const auto read = static_cast<__mmask16>(bits_inside >> 16 * v);
