@@ -327,27 +327,47 @@ struct Singles {
     }
 
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
-      const Vector bias = Simd::broadcast(epilogue_.bias + channel);
-      const Vector low = Simd::broadcast(&epilogue_.low), high = Simd::broadcast(&epilogue_.high);
       float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
-      const float* residual = epilogue_.residual;
-      if (residual != nullptr) residual += channel * job_.out_stride;
-      std::size_t left = job_.lanes;
-      unroll<vectors>([&](auto i) GRISTMILL_INLINE {
-        const Vector sum = Simd::add(of.sum[i], bias);
-        const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
-        Vector value = Simd::clamp(sum, low, high);
-        if (residual != nullptr) value = with_residual(value, residual + i * Simd::kWidth, here);
-        here == Simd::kWidth ? Simd::store(out, value) : Simd::store_first(out, value, here);
-        out += here, left -= here;
+      const Vector bias = Simd::broadcast(epilogue_.bias + channel);
+      Vector value[vectors];
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::add(of.sum[i], bias); });
+      clamp(value, epilogue_.low, epilogue_.high);
+      if (epilogue_.residual != nullptr) {
+        const float* residual = epilogue_.residual + channel * job_.out_stride;
+        for_each_vector([&](auto i, std::size_t here) GRISTMILL_INLINE {
+          const float* at = residual + i * Simd::kWidth;
+          value[i] = Simd::add(value[i], here == Simd::kWidth ? Simd::load(at) : Simd::load_first(at, here));
+        });
+        clamp(value, epilogue_.sum_low, epilogue_.sum_high);
+      }
+      for_each_vector([&](auto i, std::size_t here) GRISTMILL_INLINE {
+        float* at = out + i * Simd::kWidth;
+        here == Simd::kWidth ? Simd::store(at, value[i]) : Simd::store_first(at, value[i], here);
       });
     }
 
    private:
-    [[gnu::always_inline]] Vector with_residual(Vector value, const float* residual, std::size_t here) const {
-      const Vector other = here == Simd::kWidth ? Simd::load(residual) : Simd::load_first(residual, here);
-      return Simd::clamp(Simd::add(value, other), Simd::broadcast(&epilogue_.sum_low),
-                         Simd::broadcast(&epilogue_.sum_high));
+    /// Calls visit(vector, lanes of it).
+    template <class Visit>
+    [[gnu::always_inline]] void for_each_vector(const Visit& visit) const {
+      std::size_t left = job_.lanes;
+      unroll<vectors>([&](auto i) GRISTMILL_INLINE {
+        const std::size_t here = left < Simd::kWidth ? left : Simd::kWidth;
+        visit(i, here);
+        left -= here;
+      });
+    }
+
+    /// Leaves out a bound that nothing exceeds: of rows with few entries that tells.
+    [[gnu::always_inline]] static void clamp(Vector (&value)[vectors], const float& low, const float& high) {
+      if (low != -__builtin_inff()) {
+        const Vector bound = Simd::broadcast(&low);
+        unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::raise(value[i], bound); });
+      }
+      if (high != __builtin_inff()) {
+        const Vector bound = Simd::broadcast(&high);
+        unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::lower(value[i], bound); });
+      }
     }
 
     const SparseJob& job_;

@@ -268,7 +268,7 @@ void copy_rows(const PackJob& job, std::size_t rows, std::size_t lanes, float* p
 void pack_planar_f32(const PackJob& job, std::size_t lanes, float* panel) {
   const std::size_t with_slack = rows_with_slack(job, FloatGroup::kLanes - 1);
   const std::size_t copied = job.run_count == 1 ? with_slack : 0;
-  if (copied > 0) copy_rows<8>(job, copied, lanes, panel);
+  if (copied > 0) copy_rows<kMaskStep / FloatGroup::kLanes>(job, copied, lanes, panel);
   if (copied == job.rows) return;
   for (std::size_t lane = 0; lane < lanes; lane += FloatGroup::kLanes) {
     const FloatGroup group(job, lane);
