@@ -23,6 +23,8 @@ struct Avx2 {
   static constexpr bool kHasHalf = false, kHasWords = true, kHasQuadLoop = false;
   static constexpr bool kStoresParts = false, kInterleaved = false;
   static constexpr std::size_t kByteRows = 832, kFloatRows = 96;
+  /// Of sixteen registers, and such that a plane of 7 * 2^n by 7 * 2^n pixels fills its lane blocks nearly or
+  /// wholly.
   static constexpr int kFloatVectors = 14;
   template <class Of>
   using PackedAs = Of;

@@ -87,7 +87,7 @@ struct WindowsF32 {
 
 void install_window_avx2(WindowKernels& slots) {
   slots.s8 = window_format<WindowsS8>(true, 9);
-  slots.f32 = window_format<WindowsF32>(false, 8);
+  slots.f32 = window_format<WindowsF32>(false, 2);
 }
 
 }  // namespace gristmill
