@@ -2,7 +2,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gristmill/error.h"
@@ -237,11 +239,20 @@ ISA_TEST(sparse_singles_hold_the_error_bound) {
       for (std::size_t i = 0; i < residual.size(); ++i)
         residual[i] = static_cast<float>(2 * random.unit() - 1);
       epilogue.residual = residual.data();
-      epilogue.sum_low = -0.5f, epilogue.sum_high = 0.75f;
-      format.multiply(job);
-      for (std::size_t m = 0; m < rows; ++m)
-        for (std::size_t i = m * stride; i < m * stride + lanes; ++i)
-          CHECK_EQ(out[i], std::clamp(plain[i] + residual[i], -0.5f, 0.75f));
+      constexpr float kInfinity = std::numeric_limits<float>::infinity();
+      constexpr std::pair<float, float> kBounds[] = {
+          {-kInfinity, kInfinity}, {-0.25f, kInfinity}, {-kInfinity, 0.5f}, {-0.25f, 0.5f}};
+      for (const auto& [low, high] : kBounds) {
+        for (const auto& [sum_low, sum_high] : kBounds) {
+          epilogue.low = low, epilogue.high = high;
+          epilogue.sum_low = 2 * sum_low, epilogue.sum_high = 2 * sum_high;
+          format.multiply(job);
+          for (std::size_t m = 0; m < rows; ++m)
+            for (std::size_t i = m * stride; i < m * stride + lanes; ++i)
+              CHECK_EQ(out[i],
+                       std::clamp(std::clamp(plain[i], low, high) + residual[i], 2 * sum_low, 2 * sum_high));
+        }
+      }
     }
   }
 }
