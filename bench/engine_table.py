@@ -1,6 +1,7 @@
 """Prints how whole models compare with onnxruntime and OpenVINO, and writes JSON.
 
-    python bench/engine_table.py [f32] [int8] [sparse] [batch] [small] [start] [threads] [--models DIR] [--json FILE]
+    python bench/engine_table.py [f32] [int8] [sparse] [batch] [small] [start] [artefact] [threads]
+        [--models DIR] [--json FILE]
 
 One thread on one core, the best run; the peer is the faster of the two at their best int8 or float32, dense where ours
 is pruned, since neither gains from zeros. Engines take turns of a tenth of a second, in which one runs as it would in
@@ -180,6 +181,35 @@ def start_bars(models: Models) -> list[Bar]:
     return result
 
 
+def entropy(counts: Array) -> float:
+    """Bits that the best code takes for each of some symbols, of which one occurs as often as each count says."""
+    parts = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(parts * np.log2(parts)).sum())
+
+
+def artefact_bars(models: Models) -> list[Bar]:
+    """Bytes of an artefact for each weight that is not zero, against the entropy of what is zero and of the others.
+
+    The file holds everything else too, which is next to nothing. Random weights have more entropy than trained ones.
+    """
+    result = []
+    for name in ("resnet50", "mlp"):
+        model = gm.load(models.get(name, _S90, int8=True))
+        nonzeros, bits = 0, 0.0
+        for weights in model.weights().values():
+            values = weights[weights != 0]
+            parts = np.array([values.size, weights.size - values.size])
+            bits += weights.size * entropy(parts) + values.size * entropy(np.unique(values, return_counts=True)[1])
+            nonzeros += values.size
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.grist")
+            model.save(path)
+            each = path.stat().st_size / nonzeros
+        against = f"entropy {bits / 8 / nonzeros:.2f} B"
+        result.append(Bar(f"{name} s90 int8, each nonzero", f"{each:.2f} B", against, 1.35 / each, 1.0))
+    return result
+
+
 def thread_bars(models: Models) -> list[Bar]:
     """Two threads against one, both ours."""
     result = []
@@ -201,6 +231,7 @@ _TABLES = {
     "batch": (f"Batch 16{_HELD}", batch_bars),
     "small": ("A run's own cost", small_bars),
     "start": ("From a file to the first answer", start_bars),
+    "artefact": ("Artefacts; the ratio is to 1.35 bytes", artefact_bars),
     "threads": ("Two threads", thread_bars),
 }
 
