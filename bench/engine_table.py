@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 import bars
@@ -181,7 +182,7 @@ def start_bars(models: Models) -> list[Bar]:
     return result
 
 
-def entropy(counts: Array) -> float:
+def entropy(counts: npt.NDArray[np.int64]) -> float:
     """Bits that the best code takes for each of some symbols, of which one occurs as often as each count says."""
     parts = counts[counts > 0] / max(counts.sum(), 1)
     return float(-(parts * np.log2(parts)).sum())
