@@ -177,7 +177,7 @@ ISA_TEST(panel_every_row_count) {
 
 ISA_TEST(panel_one_run) {
   Random random(8);
-  for (std::size_t lanes = 8; lanes <= most_lanes(isa); lanes += 8) {
+  for (std::size_t lanes = 8; lanes <= most_lanes(isa); lanes += harness::quick() ? 24 : 8) {
     for (std::size_t used = 1; used <= lanes; used += harness::quick() ? 7 : 1) {
       for (std::size_t rows : {1, 6, 7, 20}) {
         for (std::size_t slack : {0, 6, 7, 63}) {
@@ -203,7 +203,7 @@ ISA_TEST(panel_blocks_of_the_level) {
                             kernels.dense.no_saturation.channels_in_rows.lane_block,
                             kernels.dense.f32_channels_in_rows.lane_block, kernels.sparse.quads.lane_block,
                             kernels.sparse.blocks.lane_block, kernels.sparse.singles.lane_block}) {
-    for (std::size_t used = 0; used <= lanes; ++used) {
+    for (std::size_t used = 0; used <= lanes; used += harness::quick() ? 5 : 1) {
       for (std::size_t longest : {1, 3, 7, 64}) {
         for (Edge edge : kEdges)
           check_all_slots(isa, {10, lanes, used, longest, used % 2 * 63, edge}, random);
