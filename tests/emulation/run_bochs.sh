@@ -6,7 +6,7 @@
 #   GRISTMILL_TEST_ISA      the one level that is tested there (default avx512vnni)
 #   GRISTMILL_TEST_QUICK    1 thins out the sweeps (default 1)
 #   BOCHS_CPU               Bochs processor model (default corei7_icelake_u: AVX-512 VNNI and VBMI)
-#   BOCHS_TIMEOUT           seconds until the machine is given up (default 600)
+#   BOCHS_TIMEOUT           seconds until the machine is given up (default 1200)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -72,7 +72,7 @@ emulate() {
   sed -e "s|@SCRATCH@|$scratch|g" -e "s|@MODEL@|$model|g" "$here/bochsrc.in" >"$scratch/bochsrc"
   echo continue >"$scratch/debugger"
   touch "$scratch/serial.txt"
-  timeout "${BOCHS_TIMEOUT:-600}" bochs-bin -q -f "$scratch/bochsrc" -rc "$scratch/debugger" \
+  timeout "${BOCHS_TIMEOUT:-1200}" bochs-bin -q -f "$scratch/bochsrc" -rc "$scratch/debugger" \
     >"$scratch/console.txt" 2>&1 </dev/null || true
   tr -d '\r' <"$scratch/serial.txt" | tee "$scratch/output.txt"
 }
