@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "dense_kernels.h"
+#include "kernels/clamp_sums.h"
 #include "kernels/unroll.h"
 
 /// The tiles of dense_f32_tiles.h, which says what they cover and what a level is.
@@ -166,20 +167,7 @@ struct Tiles {
         sum[r][n] = Simd::add(sum[r][n], residual);
       });
     });
-    clamp<R, N>(sum, slice.epilogue.sum_low, slice.epilogue.sum_high);
-  }
-
-  /// Leaves out a bound that nothing exceeds: in a short tile that tells.
-  template <int R, int N>
-  [[gnu::always_inline]] static void clamp(Vector (&sum)[R][N], const float& low, const float& high) {
-    if (low != -__builtin_inff()) {
-      const Vector least = Simd::broadcast(&low);
-      unroll<R>([&](auto r) { unroll<N>([&](auto n) { sum[r][n] = Simd::raise(sum[r][n], least); }); });
-    }
-    if (high != __builtin_inff()) {
-      const Vector most = Simd::broadcast(&high);
-      unroll<R>([&](auto r) { unroll<N>([&](auto n) { sum[r][n] = Simd::lower(sum[r][n], most); }); });
-    }
+    clamp_sums<Simd>(sum, slice.epilogue.sum_low, slice.epilogue.sum_high);
   }
 
   template <int R, int N, class Load, class Lanes>
@@ -198,7 +186,7 @@ struct Tiles {
           unroll<R>([&](auto r) { sum[r][n] = Simd::add(sum[r][n], bias); });
         });
       }
-      clamp<R, N>(sum, epilogue.low, epilogue.high);
+      clamp_sums<Simd>(sum, epilogue.low, epilogue.high);
     }
     if (slice.residual != nullptr) add_residual<R, N>(slice, sum, load);
     float* const first = slice.out;

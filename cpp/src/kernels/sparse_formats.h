@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/clamp_sums.h"
 #include "kernels/sparse_finish.h"
 #include "kernels/sparse_rows.h"
 #include "kernels/unroll.h"
@@ -268,7 +269,7 @@ struct Blocks {
 };
 
 /// A fused multiply-add takes four cycles and up to two start in each, so eight sums are kept in flight: of
-/// eight vectors, or two of each of four.
+/// as many vectors, or two of each of four.
 template <class Level, int vectors = Level::kFloatVectors>
 struct Singles {
   using Simd = typename Level::Simd;
@@ -329,16 +330,17 @@ struct Singles {
     [[gnu::always_inline]] void store(const Sum& of, std::size_t channel) const {
       float* out = static_cast<float*>(job_.out) + channel * job_.out_stride;
       const Vector bias = Simd::broadcast(epilogue_.bias + channel);
-      Vector value[vectors];
+      Vector values[1][vectors];
+      auto& value = values[0];
       unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::add(of.sum[i], bias); });
-      clamp(value, epilogue_.low, epilogue_.high);
+      clamp_sums<Simd>(values, epilogue_.low, epilogue_.high);
       if (epilogue_.residual != nullptr) {
         const float* residual = epilogue_.residual + channel * job_.out_stride;
         for_each_vector([&](auto i, std::size_t here) GRISTMILL_INLINE {
           const float* at = residual + i * Simd::kWidth;
           value[i] = Simd::add(value[i], here == Simd::kWidth ? Simd::load(at) : Simd::load_first(at, here));
         });
-        clamp(value, epilogue_.sum_low, epilogue_.sum_high);
+        clamp_sums<Simd>(values, epilogue_.sum_low, epilogue_.sum_high);
       }
       for_each_vector([&](auto i, std::size_t here) GRISTMILL_INLINE {
         float* at = out + i * Simd::kWidth;
@@ -356,18 +358,6 @@ struct Singles {
         visit(i, here);
         left -= here;
       });
-    }
-
-    /// Leaves out a bound that nothing exceeds: of rows with few entries that tells.
-    [[gnu::always_inline]] static void clamp(Vector (&value)[vectors], const float& low, const float& high) {
-      if (low != -__builtin_inff()) {
-        const Vector bound = Simd::broadcast(&low);
-        unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::raise(value[i], bound); });
-      }
-      if (high != __builtin_inff()) {
-        const Vector bound = Simd::broadcast(&high);
-        unroll<vectors>([&](auto i) GRISTMILL_INLINE { value[i] = Simd::lower(value[i], bound); });
-      }
     }
 
     const SparseJob& job_;
