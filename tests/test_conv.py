@@ -110,6 +110,22 @@ def test_layers_of_real_networks_are_exact(
     np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(7, 7), (14, 14), (11, 10), (28, 27), (9, 32), (40, 33), (3, 64)])
+def test_depthwise_layers_of_3x3_are_exact(isa: str, size: tuple[int, int], stride: int) -> None:
+    rng = np.random.default_rng(16)
+    x, weights = rng.integers(0, 256, (2, 21, *size)).astype(np.uint8), random_weights(rng, (21, 1, 3, 3))
+    bias = rng.integers(-10_000, 10_000, 21).astype(np.int32)
+    epilogue = kernels.Epilogue(output="uint8", bias=bias, scale=1e-3, zero_point=9)
+    packed = kernels.PackedConv(weights, stride=stride, padding=1, groups=21)
+    strides, padding = (stride, stride), (1, 1, 1, 1)
+    acc = oracle.convolve(x, weights, zero_point=77, stride=strides, padding=padding, groups=21)
+    expected = oracle.requantize(acc, bias, np.full(21, 1e-3, np.float32), 9, "uint8", 1)
+    for threads in (1, 2, 3):
+        y = kernels.conv2d(x, packed, x_zero_point=77, epilogue=epilogue, threads=threads)
+        np.testing.assert_array_equal(y, expected)
+
+
 @pytest.mark.parametrize("output", ["uint8", "int8", "float32"])
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_outputs_are_requantized_as_defined(isa: str, output: str, depthwise: bool) -> None:

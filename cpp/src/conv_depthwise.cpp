@@ -152,29 +152,42 @@ void convolve_plane(const DepthwiseCall& call, WorkerScratch& scratch, std::size
 
 /// Whether planes are to be convolved in strips.
 bool takes_strips(const ConvCall& conv, std::size_t multiplier) {
-  if (conv.kernels.depthwise.strips_f32 == nullptr || !conv.weights.is_f32() || multiplier != 1) return false;
   const DepthwiseGeometry g = geometry_of(conv);
   const std::size_t stride = g.stride_h, rows = ceil_div(g.height, stride),
                     columns = ceil_div(g.width, stride);
-  return stride <= 2 &&
-         g == DepthwiseGeometry{g.height, g.width, rows, columns, 3, 3, stride, stride, 1, 1, 1, 1};
+  const DepthwiseGeometry striped{g.height, g.width, rows, columns, 3, 3, stride, stride, 1, 1, 1, 1};
+  if (multiplier != 1 || stride > 2 || g != striped) return false;
+  const DepthwiseKernels& kernels = conv.kernels.depthwise;
+  if (conv.weights.is_f32()) return kernels.strips_f32 != nullptr;
+  return conv.input.type == DType::u8 && kernels.strips_s8.run != nullptr &&
+         kernels.strips_s8.pays(rows, columns, stride);
 }
 
 /// Convolves the planes from `plane` to `end` in strips.
 void convolve_strips(const DepthwiseCall& call, std::size_t plane, std::size_t end) {
   const ConvCall& conv = call.conv;
-  const std::size_t channels = conv.input.channels;
-  for (std::size_t count = 0; plane < end; plane += count) {
-    const std::size_t m = plane % channels, positions = conv.layout.positions(), offset = plane * positions;
-    count = std::min(end - plane, channels - m);
-    const EpilogueF32 epilogue = conv.stage.kernel_f32(m);
-    const auto stride = static_cast<std::size_t>(conv.weights.attributes().stride_h);
-    conv.kernels.depthwise.strips_f32({static_cast<const float*>(conv.input.data) + plane * conv.in_plane(),
-                                       count, conv.input.height, conv.input.width, stride,
-                                       static_cast<const float*>(call.weights.staged(m)), &epilogue,
-                                       static_cast<float*>(conv.out) + offset});
+  const bool is_f32 = conv.weights.is_f32();
+  const std::size_t channels = conv.input.channels, positions = conv.layout.positions();
+  DepthwiseStripsJob job{};
+  job.rows = conv.input.height;
+  job.columns = conv.input.width;
+  job.stride = static_cast<std::size_t>(conv.weights.attributes().stride_h);
+  job.padding = static_cast<std::uint8_t>(conv.input.zero_point);
+  for (; plane < end; plane += job.planes) {
+    const std::size_t m = plane % channels, offset = plane * positions;
+    const std::size_t start = plane * conv.in_plane();
+    job.planes = std::min(end - plane, channels - m);
+    const EpilogueF32 f32 = is_f32 ? conv.stage.kernel_f32(m) : EpilogueF32{};
+    const EpilogueS8 s8 = is_f32 ? EpilogueS8{} : conv.stage.kernel_s8(conv.buffers.folded_bias, m);
+    job.source = static_cast<const std::byte*>(conv.input.data) + start * conv.element();
+    job.weights = call.weights.strips(m);
+    job.epilogue = is_f32 ? static_cast<const void*>(&f32) : &s8;
+    job.out = static_cast<std::byte*>(conv.out) + offset * element_size(conv.stage.output());
+    job.readable_slack =
+        conv.input_elements() - start - job.planes * conv.in_plane() + conv.input.readable_slack;
+    (is_f32 ? conv.kernels.depthwise.strips_f32 : conv.kernels.depthwise.strips_s8.run)(job);
     if (conv.stage.has_passes())
-      conv.stage.finish({conv.out, conv.residual, offset, 1, count * positions, 0}, conv.kernels);
+      conv.stage.finish({conv.out, conv.residual, offset, 1, job.planes * positions, 0}, conv.kernels);
   }
 }
 

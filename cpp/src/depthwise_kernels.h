@@ -18,8 +18,8 @@
 ///     windows   a0 a1 a2 a3 a4 a5 a6 a7   b0 b1 b2 b3 b4 b5 b6 pad
 ///     indices   0 2 4 8 9 10 15 15   ->   a0 a2 a4 b0 b1 b2 pad pad
 ///
-/// Strips are for f32 under the commonest kernel: a vector of columns goes down the plane, or down a band of
-/// it, and reads each row once for the rows of the output next to it.
+/// Strips are for the commonest kernel: a vector of columns goes down the plane, or down a band of it, and
+/// reads the input as it is; in f32 each row once for the rows of the output next to it.
 ///
 /// Staging is for the levels and the shapes that cannot: a copy of the plane, padded and split by column
 /// stride (see gristmill/conv.h), so that neighbouring output pixels of a row are neighbours in memory for
@@ -109,14 +109,25 @@ struct GatherKernel {
   void (*run)(const DepthwiseGatherJob& job);
 };
 
-/// Some f32 planes under a kernel of 3 x 3 with a padding of one.
+/// Some planes under a kernel of 3 x 3 with a padding of one.
 struct DepthwiseStripsJob {
-  const float* source;  ///< [planes][rows][columns]
+  const void* source;  ///< [planes][rows][columns], u8 or f32
   std::size_t planes, rows, columns;
-  std::size_t stride;           ///< 1 or 2, of rows and of columns
-  const float* weights;         ///< [planes][9]
-  const EpilogueF32* epilogue;  ///< at the first plane's channel
-  float* out;                   ///< [planes][ceil(rows / stride)][ceil(columns / stride)]
+  std::size_t stride;              ///< 1 or 2, of rows and of columns
+  const void* weights;             ///< [planes], StripsKernelS8::pack's, or f32 [planes][9]
+  const void* epilogue;            ///< EpilogueS8 or EpilogueF32 at the first plane's channel
+  void* out;                       ///< [planes][ceil(rows / stride)][ceil(columns / stride)]
+  std::uint8_t padding = 0;        ///< s8: what padding reads
+  std::size_t readable_slack = 0;  ///< s8: bytes behind the planes that may be read without harm
+};
+
+/// A way of convolving u8 in strips; `run` is null where the level has none.
+struct StripsKernelS8 {
+  /// Whether that is faster than gathering and staging for an output of rows x columns.
+  bool (*pays)(std::size_t out_rows, std::size_t out_columns, std::size_t stride);
+  std::size_t packed_bytes;  ///< of a plane's weights, a multiple of 4, in storage aligned to 4
+  void (*pack)(const std::int8_t* weights, void* packed);
+  void (*run)(const DepthwiseStripsJob& job);
 };
 
 struct DepthwiseKernels {
@@ -131,6 +142,7 @@ struct DepthwiseKernels {
   void (*f32)(const DepthwiseJob& job);
   GatherKernel gather_s8, gather_f32;
   void (*strips_f32)(const DepthwiseStripsJob& job);  ///< null where the level has none
+  StripsKernelS8 strips_s8;
 };
 
 }  // namespace gristmill

@@ -16,11 +16,19 @@ DepthwiseWeights::DepthwiseWeights(const WeightView<std::int8_t>& weights, ConvK
     : is_f32_(false),
       staged_bytes_(kernels.depthwise.packed_s8_bytes(weights.k)),
       gathered_bytes_(0),
+      strips_bytes_(0),
       sums_(weights, kernels) {
   const std::size_t channels = weights.groups * weights.rows;
   staged_.reserve(checked_product({channels, staged_bytes_}, "weights"));
   for (std::size_t m = 0; m < channels; ++m)
     kernels.depthwise.pack_s8(&weights.at(m, 0), weights.k, staged_.data<std::byte>() + m * staged_bytes_);
+  const StripsKernelS8& strips = kernels.depthwise.strips_s8;
+  if (strips.run != nullptr && kernel.height == 3 && kernel.width == 3) {
+    strips_bytes_ = strips.packed_bytes;
+    strips_.reserve(checked_product({channels, strips_bytes_}, "weights"));
+    for (std::size_t m = 0; m < channels; ++m)
+      strips.pack(&weights.at(m, 0), strips_.data<std::byte>() + m * strips_bytes_);
+  }
   const std::size_t taps = kernels.depthwise.gather_s8.taps;
   if (kernels.depthwise.gather_s8.run == nullptr) return;
   const std::size_t row_taps = round_up(kernel.width, taps);
@@ -38,7 +46,10 @@ DepthwiseWeights::DepthwiseWeights(const WeightView<std::int8_t>& weights, ConvK
 }
 
 DepthwiseWeights::DepthwiseWeights(const WeightView<float>& weights, ConvKernel, const KernelTable&)
-    : is_f32_(true), staged_bytes_(weights.k * sizeof(float)), gathered_bytes_(staged_bytes_) {
+    : is_f32_(true),
+      staged_bytes_(weights.k * sizeof(float)),
+      gathered_bytes_(staged_bytes_),
+      strips_bytes_(staged_bytes_) {
   const std::size_t elements = checked_product({weights.groups, weights.rows, weights.k}, "weights");
   staged_.reserve(checked_product({elements, sizeof(float)}, "weights"));
   std::copy_n(weights.data, elements, staged_.data<float>());

@@ -21,7 +21,7 @@ class DepthwiseWeights {
   DepthwiseWeights(const WeightView<std::int8_t>& weights, ConvKernel kernel, const KernelTable& kernels);
   DepthwiseWeights(const WeightView<float>& weights, ConvKernel kernel, const KernelTable& kernels);
 
-  /// Of an output channel, for the kernels of staged and of gathered planes.
+  /// Of an output channel, for the kernels of staged planes, of gathered ones, and of strips.
   const void* staged(std::size_t channel) const {
     return staged_.data<std::byte>() + channel * staged_bytes_;
   }
@@ -29,7 +29,11 @@ class DepthwiseWeights {
     const AlignedBuffer& weights = is_f32_ ? staged_ : gathered_;
     return weights.data<std::byte>() + channel * gathered_bytes_;
   }
-  std::size_t bytes() const { return staged_.bytes() + gathered_.bytes(); }
+  const void* strips(std::size_t channel) const {
+    const AlignedBuffer& weights = is_f32_ ? staged_ : strips_;
+    return weights.data<std::byte>() + channel * strips_bytes_;
+  }
+  std::size_t bytes() const { return staged_.bytes() + gathered_.bytes() + strips_.bytes(); }
   const WeightSums& sums() const { return sums_; }
 
   /// The plan for that geometry, null where planes have to be staged: made by the first of any number of
@@ -44,8 +48,8 @@ class DepthwiseWeights {
   };
 
   bool is_f32_;
-  std::size_t staged_bytes_, gathered_bytes_;
-  AlignedBuffer staged_, gathered_;
+  std::size_t staged_bytes_, gathered_bytes_, strips_bytes_;
+  AlignedBuffer staged_, gathered_, strips_;
   WeightSums sums_;
   mutable std::mutex mutex_;
   mutable std::vector<KnownPlan> plans_;  // the last used one first

@@ -91,19 +91,15 @@ GatherKernel any_size(GatherKernel kernel) {
   return kernel;
 }
 
-void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) {
-  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
-  if (!plan) return;
-  DepthwiseGatherJob job = job_of(planes, *plan);
+/// Planes of bytes, of which `readable` more may be read, for run(source, weights, epilogue, padding, out).
+template <class Run>
+void check_s8(const Planes& planes, std::size_t readable, std::uint8_t flip, Random& random, Run run) {
   const std::size_t outputs = planes.count * planes.multiplier;
-  GuardedBuffer<std::uint8_t> source(planes.count * planes.in_plane() + plan->overrun(), planes.edge);
+  GuardedBuffer<std::uint8_t> source(planes.count * planes.in_plane() + readable, planes.edge);
   for (auto& byte : source.span()) byte = static_cast<std::uint8_t>(up_to(random, 255));
-  const std::size_t columns = planes.geometry.kernel_columns, kernel_rows = planes.geometry.kernel_rows;
-  const std::size_t row_vectors = (columns + kernel.taps - 1) / kernel.taps;
   std::vector<std::int8_t> weights(outputs * planes.taps());
-  for (auto& weight : weights) weight = static_cast<std::int8_t>(random.integer(-128, 127));
-  GuardedBuffer<std::uint8_t> packed(outputs * kernel_rows * row_vectors * 4, planes.edge);
-  pack(weights, columns, kernel.taps, packed);
+  const std::int64_t most = std::int64_t{1} << random.integer(4, 7);
+  for (auto& weight : weights) weight = static_cast<std::int8_t>(random.integer(-most, most - 1));
   const OutputType types[] = {OutputType::u8, OutputType::s8, OutputType::s32, OutputType::f32};
   const EpilogueCase first = random_epilogue(random, types[up_to(random, 3)]);
   std::vector<EpilogueCase> channels(outputs, first);
@@ -121,22 +117,15 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
   constants.scale = first.type == OutputType::s32 ? nullptr : scale.data();
   const std::size_t bytes = element_bytes(first.type);
   GuardedBuffer<std::uint8_t> out(outputs * planes.positions() * bytes, planes.edge);
-  job.source = source.data();
-  job.groups = kernel_rows * (kernel.taps == 4 ? row_vectors : 1);
-  job.group_vectors = kernel.taps == 4 ? 1 : row_vectors;
-  job.weights = packed.data();
-  job.epilogue = &constants;
-  job.out = out.data();
-  job.padding = static_cast<std::uint8_t>(up_to(random, 255));
-  job.flip = up_to(random, 1) == 0 ? 0 : 0x80;
-  kernel.run(job);
+  const auto padding = static_cast<std::uint8_t>(up_to(random, 255));
+  run(source.data(), weights, constants, padding, out.data());
   for (std::size_t i = 0; i < outputs * planes.positions(); ++i) {
     const std::size_t m = i / planes.positions();
     const std::uint8_t* plane = source.data() + m / planes.multiplier * planes.in_plane();
     const std::int8_t* w = weights.data() + m * planes.taps();
     std::int64_t sum = 0;
-    for_each_tap(planes, plane, job.padding, i % planes.positions(),
-                 [&](std::size_t t, std::uint8_t x) { sum += std::int64_t{x ^ job.flip} * w[t]; });
+    for_each_tap(planes, plane, padding, i % planes.positions(),
+                 [&](std::size_t t, std::uint8_t x) { sum += std::int64_t{x ^ flip} * w[t]; });
     std::uint32_t got = 0;
     std::memcpy(&got, &out[i * bytes], bytes);
     if (got == expected_output(channels[m], sum)) continue;
@@ -144,6 +133,30 @@ void check_s8(const GatherKernel& kernel, const Planes& planes, Random& random) 
                   planes.label() + ": output " + std::to_string(i) + " is " + std::to_string(got) +
                       ", expected " + std::to_string(expected_output(channels[m], sum)));
   }
+}
+
+void check_gather_s8(const GatherKernel& kernel, const Planes& planes, Random& random) {
+  const auto plan = DepthwisePlan::make(planes.geometry, any_size(kernel));
+  if (!plan) return;
+  const std::size_t columns = planes.geometry.kernel_columns, rows = planes.geometry.kernel_rows;
+  const std::size_t row_vectors = (columns + kernel.taps - 1) / kernel.taps;
+  const std::uint8_t flip = up_to(random, 1) == 0 ? 0 : 0x80;
+  check_s8(planes, plan->overrun(), flip, random,
+           [&](const std::uint8_t* source, const std::vector<std::int8_t>& weights,
+               const EpilogueS8& epilogue, std::uint8_t padding, void* out) {
+             GuardedBuffer<std::uint8_t> packed(weights.size() / columns * row_vectors * 4, planes.edge);
+             pack(weights, columns, kernel.taps, packed);
+             DepthwiseGatherJob job = job_of(planes, *plan);
+             job.source = source;
+             job.groups = rows * (kernel.taps == 4 ? row_vectors : 1);
+             job.group_vectors = kernel.taps == 4 ? 1 : row_vectors;
+             job.weights = packed.data();
+             job.epilogue = &epilogue;
+             job.out = out;
+             job.padding = padding;
+             job.flip = flip;
+             kernel.run(job);
+           });
 }
 
 /// Whole numbers, whose sums are exact, and a NaN, for run(source, weights, epilogue, out).
@@ -196,21 +209,36 @@ void check_both(Isa isa, Planes planes, Random& random) {
   const DepthwiseKernels& kernels = kernel_table(isa).depthwise;
   for (Edge edge : {Edge::low, Edge::high}) {
     planes.edge = edge;
-    if (kernels.gather_s8.run != nullptr) check_s8(kernels.gather_s8, planes, random);
+    if (kernels.gather_s8.run != nullptr) check_gather_s8(kernels.gather_s8, planes, random);
     if (kernels.gather_f32.run != nullptr) check_gather_f32(kernels.gather_f32, planes, random);
   }
 }
 
+void check_strips_s8(const StripsKernelS8& kernel, const Planes& planes, Random& random) {
+  const DepthwiseGeometry& g = planes.geometry;
+  const std::size_t readable = up_to(random, 2) * up_to(random, 20);
+  check_s8(planes, readable, 0, random,
+           [&](const std::uint8_t* source, const std::vector<std::int8_t>& weights,
+               const EpilogueS8& epilogue, std::uint8_t padding, void* out) {
+             GuardedBuffer<std::uint8_t> packed(planes.count * kernel.packed_bytes, Edge::low);
+             for (std::size_t m = 0; m < planes.count; ++m)
+               kernel.pack(&weights[9 * m], packed.data() + m * kernel.packed_bytes);
+             kernel.run({source, planes.count, g.height, g.width, g.stride_h, packed.data(), &epilogue, out,
+                         padding, readable});
+           });
+}
+
 void check_strips(Isa isa, std::size_t rows, std::size_t columns, std::size_t stride, std::size_t count,
                   Edge edge, Random& random) {
-  const auto strips = kernel_table(isa).depthwise.strips_f32;
-  if (strips == nullptr) return;
+  const DepthwiseKernels& kernels = kernel_table(isa).depthwise;
   const std::size_t out_rows = (rows + stride - 1) / stride, out_columns = (columns + stride - 1) / stride;
   const Planes planes{
       {rows, columns, out_rows, out_columns, 3, 3, stride, stride, 1, 1, 1, 1}, count, 1, edge};
+  if (kernels.strips_s8.run != nullptr) check_strips_s8(kernels.strips_s8, planes, random);
+  if (kernels.strips_f32 == nullptr) return;
   check_f32(planes, 0, random,
             [&](const float* source, const float* weights, const EpilogueF32& epilogue, float* out) {
-              strips({source, count, rows, columns, stride, weights, &epilogue, out});
+              kernels.strips_f32({source, count, rows, columns, stride, weights, &epilogue, out});
             });
 }
 
@@ -282,6 +310,31 @@ ISA_TEST(depthwise_strips_of_tiny_planes) {
       for (std::size_t stride : {1, 2})
         for (Edge edge : {Edge::low, Edge::high})
           check_strips(isa, 1 + size / 4, 1 + size % 4, stride, planes, edge, random);
+    }
+  }
+}
+
+/// The greatest and the least sum that weights can have, in the middle of a plane of 3 x 3.
+ISA_TEST(depthwise_strips_of_extremes) {
+  const StripsKernelS8& kernel = kernel_table(isa).depthwise.strips_s8;
+  if (kernel.run == nullptr) return;
+  Random random(7);
+  for (int i = 0; i < (harness::quick() ? 1000 : 30000); ++i) {
+    const std::int64_t least = random.integer(-128, 0), most = random.integer(0, 127);
+    std::vector<std::int8_t> weights(9);
+    for (auto& weight : weights) weight = static_cast<std::int8_t>(random.integer(least, most));
+    GuardedBuffer<std::uint8_t> packed(kernel.packed_bytes), source(9);
+    kernel.pack(weights.data(), packed.data());
+    for (const bool greatest : {false, true}) {
+      std::int32_t expected = 0, bias = 0, out[9];
+      for (std::size_t t = 0; t < 9; ++t) {
+        source[t] = (weights[t] > 0) == greatest ? 255 : 0;
+        expected += source[t] * weights[t];
+      }
+      const EpilogueS8 epilogue{&bias, nullptr, 0, 0, 0, OutputType::s32};
+      kernel.run({source.data(), 1, 3, 3, 1, packed.data(), &epilogue, out, 0, 0});
+      if (out[4] != expected)
+        harness::fail(__FILE__, __LINE__, std::to_string(out[4]) + " is not " + std::to_string(expected));
     }
   }
 }

@@ -73,15 +73,17 @@ class StripPlane {
  public:
   using Vector = typename V::Vector;
 
-  [[gnu::always_inline]] StripPlane(const DepthwiseStripsJob& job, std::size_t m)
+  [[gnu::always_inline]] StripPlane(const DepthwiseStripsJob& job, const EpilogueF32& epilogue, std::size_t m)
       : rows_(job.rows),
         columns_(job.columns),
         out_columns_(strided<kStride>(job.columns)),
         size_(strided<kStride>(job.rows) * out_columns_),
-        bias_(V::broadcast(job.epilogue->bias + m)),
-        low_(V::broadcast(&job.epilogue->low)),
-        high_(V::broadcast(&job.epilogue->high)) {
-    unroll<9>([&](auto i) GRISTMILL_INLINE { weights_[i] = V::broadcast(job.weights + 9 * m + i); });
+        bias_(V::broadcast(epilogue.bias + m)),
+        low_(V::broadcast(&epilogue.low)),
+        high_(V::broadcast(&epilogue.high)) {
+    unroll<9>([&](auto i) GRISTMILL_INLINE {
+      weights_[i] = V::broadcast(static_cast<const float*>(job.weights) + 9 * m + i);
+    });
   }
 
   [[gnu::always_inline]] void convolve(const float* plane, float* out) const {
@@ -145,10 +147,11 @@ template <class V, class Taps, int kStride>
 void convolve_planes(const DepthwiseStripsJob& job) {
   const std::size_t in_plane = job.rows * job.columns;
   const std::size_t out_plane = strided<kStride>(job.rows) * strided<kStride>(job.columns);
-  const float* source = job.source;
-  float* out = job.out;
+  const auto* source = static_cast<const float*>(job.source);
+  const auto& epilogue = *static_cast<const EpilogueF32*>(job.epilogue);
+  auto* out = static_cast<float*>(job.out);
   for (std::size_t m = 0; m < job.planes; ++m, source += in_plane, out += out_plane)
-    StripPlane<V, Taps, kStride>(job, m).convolve(source, out);
+    StripPlane<V, Taps, kStride>(job, epilogue, m).convolve(source, out);
 }
 
 template <class V, class Lanes, class Pair>

@@ -205,22 +205,25 @@ template <int kStride>
 class StripPlanes {
  public:
   explicit StripPlanes(const DepthwiseStripsJob& job)
-      : job_(job), out_rows_(strided<kStride>(job.rows)), out_columns_(strided<kStride>(job.columns)) {
+      : job_(job),
+        epilogue_(*static_cast<const EpilogueF32*>(job.epilogue)),
+        out_rows_(strided<kStride>(job.rows)),
+        out_columns_(strided<kStride>(job.columns)) {
     plane_.columns = job.columns;
     plane_.last = out_columns_ - smaller(out_columns_, kWidth);
     plane_.behind = kStride == 1 || job.columns % 2 != 0;
     plane_.masks = {all_but(0), all_but(out_columns_ - 1 - plane_.last)};
-    plane_.low = &job.epilogue->low;
-    plane_.high = &job.epilogue->high;
+    plane_.low = &epilogue_.low;
+    plane_.high = &epilogue_.high;
     plane_.out_columns = out_columns_;
   }
 
   void convolve() {
     for (std::size_t m = 0; m < job_.planes; ++m) {
-      plane_.source = job_.source + m * job_.rows * job_.columns;
-      plane_.weights = job_.weights + 9 * m;
-      plane_.bias = job_.epilogue->bias + m;
-      plane_.out = job_.out + m * out_rows_ * out_columns_;
+      plane_.source = static_cast<const float*>(job_.source) + m * job_.rows * job_.columns;
+      plane_.weights = static_cast<const float*>(job_.weights) + 9 * m;
+      plane_.bias = epilogue_.bias + m;
+      plane_.out = static_cast<float*>(job_.out) + m * out_rows_ * out_columns_;
       has_room(job_.planes - 1 - m) ? convolve_rows(plane_, 0, out_rows_) : convolve_copies();
     }
   }
@@ -277,6 +280,7 @@ class StripPlanes {
   }
 
   const DepthwiseStripsJob& job_;
+  const EpilogueF32& epilogue_;
   const std::size_t out_rows_, out_columns_;
   PlaneRows plane_{};
 };

@@ -162,6 +162,7 @@ void install_depthwise_s8_avx512vnni(DepthwiseKernels& slots) {
   slots.packed_s8_bytes = packed_s8_bytes;
   slots.pack_s8 = pack_s8;
   slots.s8 = depthwise_s8;
+  slots.strips_s8 = {};
 }
 
 }  // namespace gristmill

@@ -50,6 +50,7 @@ void install_depthwise_scalar(DepthwiseKernels& slots) {
   slots.gather_s8 = {};
   slots.gather_f32 = {};
   slots.strips_f32 = nullptr;
+  slots.strips_s8 = {};
 }
 
 }  // namespace gristmill
