@@ -246,7 +246,8 @@ def test_instance_norm() -> None:
 _PRODUCTS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((3, 4), (4, 5)), ((1, 1), (1, 1)), ((2, 3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)),
     ((2, 1, 3, 4), (1, 6, 4, 5)), ((7, 300), (300, 600)), ((5, 0), (0, 3)), ((0, 4), (4, 3)), ((2, 3, 4), (2, 4, 0)),
-    ((5, 33, 17), (5, 17, 40)),
+    ((5, 33, 17), (5, 17, 40)), ((70, 300), (300, 600)), ((2, 1, 9, 20), (1, 3, 20, 33)), ((4, 515), (515, 16)),
+    ((3, 4, 4), (3, 4, 257)), ((0, 4, 4), (0, 4, 16)), ((5, 1, 23, 8), (8, 300)),
 ]  # fmt: skip
 
 
@@ -266,7 +267,7 @@ def test_matmul(left: tuple[int, ...], right: tuple[int, ...], types: tuple[str,
     def add(plan: Plan, left: Tensor, right: Tensor, out: Tensor) -> None:
         plan.matmul("m", left, right, out, za, zb)
 
-    for threads in (1, 3):
+    for threads in (0, 1, 3):
         (y,) = run_step(add, [a, b], [("float32" if real else "int32", expected.shape)], threads)
         assert (np.abs(y - expected) <= (bound if real else 0)).all()
 

@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "checked_size.h"
+#include "gristmill/isa.h"
+#include "kernel_table.h"
 #include "step_checks.h"
 #include "strided_loops.h"
+#include "workspace_buffers.h"
 
 namespace gristmill {
 namespace {
@@ -72,6 +77,100 @@ class MatmulStep final : public Step {
   Address a_, b_, out_;
 };
 
+/// float32 products by the kernel of dense layers, whose broadcast operand is a, packed by each run, and
+/// whose lane operand are panels of some rows of b at a time.
+class PanelMatmulStep final : public Step {
+ public:
+  /// Whether packing pays.
+  static bool suits(const Product& p) { return p.m >= 4 && p.k >= 4 && p.n >= 16; }
+
+  PanelMatmulStep(const Tensor& a, const Tensor& b, const Tensor& out, const Product& product,
+                  const StridedLoops<3>& batch)
+      : m_(product.m),
+        k_(product.k),
+        n_(product.n),
+        kernel_(active_kernels().dense.f32_channels_in_rows),
+        transpose_(active_kernels().transpose.words),
+        batch_(batch),
+        packed_bytes_(
+            checked_product({batch.total(), round_up(m_, kernel_.row_block), k_, sizeof(float)}, "a")),
+        no_bias_(m_),
+        a_(read("a", a)),
+        b_(read("b", b)),
+        out_(write("out", out)) {}
+
+  void run(const Frame& frame) const override {
+    Workspace::Buffers& buffers = frame.workspace.buffers();
+    auto* packed = static_cast<float*>(buffers.staged.reserve(packed_bytes_));
+    const std::size_t products = batch_.total(), block = kernel_.row_block, blocks = ceil_div(m_, block);
+    for_each_task(buffers, products * blocks, frame.threads, [&](WorkerScratch&, std::size_t task) {
+      batch_.for_each_line(task / blocks, task / blocks + 1, [&](const auto& at) {
+        pack_rows(frame.at<const float>(a_) + at[1], task % blocks * block, packed + task * block * k_);
+      });
+    });
+    // Threads without a product or lanes of their own share rows.
+    const std::size_t lanes = round_up(kLanes, kernel_.lane_block), lane_tiles = ceil_div(n_, lanes);
+    const std::size_t workers = worker_count(products * lane_tiles * blocks, frame.threads);
+    const std::size_t wanted = workers == 1 ? 1 : ceil_div(4 * workers, products * lane_tiles);
+    const std::size_t rows = ceil_div(blocks, std::min(wanted, blocks)) * block;
+    const std::size_t row_tiles = ceil_div(m_, rows);
+    for_each_task(buffers, products * lane_tiles * row_tiles, frame.threads,
+                  [&](WorkerScratch& scratch, std::size_t task) {
+                    const std::size_t product = task / row_tiles / lane_tiles;
+                    const std::size_t row = task % row_tiles * rows;
+                    const std::size_t lane = task / row_tiles % lane_tiles * lanes;
+                    batch_.for_each_line(product, product + 1, [&](const auto& at) {
+                      multiply({packed + (product * blocks * block + row) * k_,
+                                frame.at<const float>(b_) + at[2] + lane,
+                                frame.at<float>(out_) + at[0] + row * n_ + lane, std::min(rows, m_ - row),
+                                std::min(lanes, n_ - lane)},
+                               scratch);
+                    });
+                  });
+  }
+
+  std::string kernel() const override { return "matmul panels"; }
+
+ private:
+  static constexpr std::size_t kLanes = 256;
+
+  struct Tile {
+    const float *a, *b;
+    float* out;
+    std::size_t rows, lanes;
+  };
+
+  /// A row block of a, with zeros for the rows that are missing.
+  void pack_rows(const float* a, std::size_t row, float* to) const {
+    const std::size_t block = kernel_.row_block, rows = std::min(block, m_ - row);
+    if (rows < block) std::fill_n(to, block * k_, 0.0f);
+    transpose_({a + row * k_, k_ * sizeof(float), to, block * sizeof(float), rows, k_, 0});
+  }
+
+  void multiply(const Tile& tile, WorkerScratch& scratch) const {
+    const std::size_t block = kernel_.lane_block, lanes = round_up(tile.lanes, block);
+    const EpilogueF32 epilogue{no_bias_.data(), -std::numeric_limits<float>::infinity(),
+                               std::numeric_limits<float>::infinity()};
+    for (std::size_t k = 0, part; k < k_; k += part) {
+      part = std::min(kernel_.far_depth, k_ - k);
+      auto* panel = static_cast<float*>(scratch.panel.reserve(lanes * part * sizeof(float)));
+      for (std::size_t lane = 0; lane < tile.lanes; lane += block)
+        for (std::size_t row = 0; row < part; ++row)
+          std::copy_n(tile.b + (k + row) * n_ + lane, std::min(block, tile.lanes - lane),
+                      panel + lane * part + row * block);
+      kernel_.multiply({tile.a, panel, k_, tile.rows, tile.lanes, &epilogue, tile.out, n_, {}, 0, k, part});
+    }
+  }
+
+  std::size_t m_, k_, n_;
+  DenseKernel kernel_;
+  decltype(TransposeKernels::words) transpose_;
+  StridedLoops<3> batch_;
+  std::size_t packed_bytes_;
+  std::vector<float> no_bias_;
+  Address a_, b_, out_;
+};
+
 /// The loops over products, each of which is one line.
 StridedLoops<3> batch_loops(const Tensor& a, const Tensor& b, const Tensor& out, const Product& p) {
   const auto lead = [](const Tensor& tensor) {
@@ -132,6 +231,8 @@ StepPtr matmul_step(const Tensor& a, const Tensor& b, const Tensor& out, std::in
   require_zero_point("b_zero_point", b.dtype(), b_zero_point);
   using u8 = std::uint8_t;
   using s8 = std::int8_t;
+  if (a.dtype() == DType::f32 && batch.total() > 0 && PanelMatmulStep::suits(product))
+    return std::make_unique<const PanelMatmulStep>(a, b, out, product, batch);
   if (a.dtype() == DType::f32)
     return std::make_unique<const MatmulStep<float, float, float>>(a, b, out, product, batch);
   require_no_overflow(a, b, product);
