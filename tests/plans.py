@@ -19,7 +19,7 @@ def run_step(
     add: Callable[..., None],
     inputs: Sequence[Array],
     outputs: Sequence[tuple[str, Sequence[int]]],
-    threads: int = 1,
+    threads: int | None = 1,
 ) -> list[Array]:
     """Run the step that `add(plan, *input tensors, *output tensors)` adds to a plan of its own."""
     types = [(str(x.dtype), x.shape) for x in inputs]
