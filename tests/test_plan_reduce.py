@@ -184,12 +184,14 @@ def top_k(x: Array, k: int, axis: int, greatest: bool) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "int64"])
 @pytest.mark.parametrize("greatest", [True, False])
-def test_topk(dtype: str, greatest: bool) -> None:
-    x = np.asarray(np.random.default_rng(5).integers(-9, 9, (3, 40, 5)), dtype)
+@pytest.mark.parametrize("shape", [(3, 40, 5), (2, 600, 1)])
+def test_topk(dtype: str, greatest: bool, shape: tuple[int, ...]) -> None:
+    x = np.asarray(np.random.default_rng(5).integers(-9, 9, shape), dtype)
+    x[0, -1, 0] = 9 if greatest else -10
     if dtype == "float32":
-        x[1, 7, 2] = np.nan
-    for axis in (0, 1, 2):
-        for k in (0, 1, x.shape[axis]):
+        x[1, 7, 0] = np.nan
+    for axis, extent in enumerate(shape):
+        for k in {0, 1, min(2, extent), extent - 1, extent}:
             values, indices = top_k(x, k, axis, greatest)
 
             def add(plan: Plan, source: Tensor, out: Tensor, indices: Tensor, axis: int = axis) -> None:

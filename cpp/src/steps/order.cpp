@@ -94,12 +94,18 @@ class TopKStep final : public Step {
  private:
   void sort_greatest(const T* x, std::size_t* order) const {
     for (std::size_t e = 0; e < split_.extent; ++e) order[e] = e;
-    std::partial_sort(order, order + k_, order + split_.extent, [&](std::size_t a, std::size_t b) {
+    const auto before = [&](std::size_t a, std::size_t b) {
       const T left = x[a * split_.inner], right = x[b * split_.inner];
       if (above(left, right)) return greatest_;
       if (above(right, left)) return !greatest_;
       return a < b;
-    });
+    };
+    // A heap of the k best is fast while most elements are not among them.
+    constexpr std::size_t kManyTimes = 256;
+    std::size_t *const middle = order + k_, *const end = order + split_.extent;
+    if (k_ * kManyTimes <= split_.extent) return std::partial_sort(order, middle, end, before);
+    if (middle != end) std::nth_element(order, middle, end, before);
+    std::sort(order, middle, before);
   }
 
   AxisSplit split_;
