@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "depthwise_kernels.h"
+#include "kernels/strided.h"
 #include "kernels/unroll.h"
 
 /// The f32 kernel of a level for strips, for its vectors `V`, the `Lanes` of one and its `Pair`s:
@@ -61,11 +62,6 @@ class StridedTaps {
 
   Lanes before_, low_, high_;
 };
-
-template <int kStride>
-constexpr std::size_t strided(std::size_t extent) {
-  return (extent + kStride - 1) / kStride;
-}
 
 /// One plane of the output.
 template <class V, class Taps, int kStride>

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "byte_pairs_avx2.h"
 #include "depthwise_kernels.h"
 #include "epilogue_avx2.h"
 #include "kernels/depthwise_spans.h"
@@ -23,7 +24,6 @@ namespace {
 
 constexpr int kVectors = 2;
 constexpr std::size_t kBlock = 32 * kVectors;
-constexpr int kPairLimit = 128;
 
 /// Two pairs: taps a0 a1 and b0 b1.
 struct Couple {
@@ -41,12 +41,6 @@ std::size_t most_couples(std::size_t taps) { return (taps + 1) / 2; }
 
 std::size_t packed_s8_bytes(std::size_t taps) {
   return (sizeof(std::uint64_t) + most_couples(taps) * sizeof(Couple) + taps + 63) / 64 * 64;
-}
-
-int magnitude(std::int8_t weight) { return weight < 0 ? -weight : weight; }
-
-bool may_pair(std::int8_t a, std::int8_t b) {
-  return (a < 0) != (b < 0) || magnitude(a) + magnitude(b) <= kPairLimit;
 }
 
 /// Deals taps to pairs. Weights of opposite signs go together first, the greatest before others, which leaves
@@ -89,10 +83,6 @@ class Dealer {
   std::size_t taps_;
   std::uint8_t* taken_;
 };
-
-std::uint32_t pair_bytes(std::int8_t w0, std::int8_t w1) {
-  return 0x00010001u * static_cast<std::uint8_t>(w0) + 0x01000100u * static_cast<std::uint8_t>(w1);
-}
 
 void pack_s8(const std::int8_t* weights, std::size_t taps, void* packed) {
   auto& to = *static_cast<Packed*>(packed);

@@ -4,6 +4,7 @@
 
 #include "depthwise_kernels.h"
 #include "f32_avx2.h"
+#include "kernels/strided.h"
 #include "kernels/unroll.h"
 
 /// Strips that end after a band of rows, unlike those of kernels/depthwise_strips_f32.h, which walk down the
@@ -27,11 +28,6 @@ namespace {
 constexpr std::size_t kWidth = F32x8::kWidth;
 
 constexpr std::size_t smaller(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
-template <int kStride>
-constexpr std::size_t strided(std::size_t extent) {
-  return (extent + kStride - 1) / kStride;
-}
 
 /// What the three taps of a kernel row read, for use(tap, vector). Loads::before and Loads::after are for the
 /// vectors with the first and the last element of all.

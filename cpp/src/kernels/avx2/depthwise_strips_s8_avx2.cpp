@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "byte_pairs_avx2.h"
 #include "depthwise_kernels.h"
 #include "epilogue_avx2.h"
+#include "kernels/strided.h"
 #include "kernels/unroll.h"
 
 /// Exact int8 sums in 16 bits, of bytes as they are in memory.
@@ -29,7 +31,7 @@ namespace gristmill {
 namespace {
 
 constexpr std::size_t kColumns = 16;
-constexpr int kRows = 3, kPairLimit = 128, kGroupLimit = 257;
+constexpr int kRows = 3, kGroupLimit = 257;
 
 /// A kernel that fits 16 bits. Group g is the left part of row g and the right part of the row below it.
 struct FittingKernel {
@@ -43,18 +45,12 @@ struct PackedKernel {
   FittingKernel kernel[2];
 };
 
-int magnitude(int weight) { return weight < 0 ? -weight : weight; }
-
-std::uint32_t pair_bytes(int a, int b) {
-  return 0x00010001u * static_cast<std::uint8_t>(a) + 0x01000100u * static_cast<std::uint8_t>(b);
-}
-
 /// Packs one if that fits with c0 of each row that many quarters of c.
 bool try_split(const int (&w)[kRows][3], const int (&quarters)[kRows], FittingKernel& to) {
   int positive[kRows] = {}, negative[kRows] = {};
   const auto add_pair = [&](int group, int a, int b) {
     for (const int weight : {a, b}) (weight < 0 ? negative : positive)[group] += magnitude(weight);
-    return (a < 0) != (b < 0) || magnitude(a) + magnitude(b) <= kPairLimit;
+    return may_pair(a, b);
   };
   for (int row = 0; row < kRows; ++row) {
     const int l = w[row][0], c0 = w[row][1] * quarters[row] / 4, c1 = w[row][1] - c0, r = w[row][2];
@@ -197,11 +193,6 @@ template <class Taps>
     acc[i] = _mm256_add_epi32(acc[i], _mm256_srai_epi32(one[i], 16));
     acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(two[i], ones));
   });
-}
-
-template <int kStride>
-constexpr std::size_t strided(std::size_t extent) {
-  return (extent + kStride - 1) / kStride;
 }
 
 /// The planes of a job.
