@@ -139,6 +139,7 @@ class Model:
         Pruned weights are stored without their zeros, and the file is checksummed.
 
         Raises:
+            ArgumentError: What has that name is a folder, a device, a pipe or a socket.
             OSError: The file cannot be written; an existing file is then as it was.
         """
         save_artefact(self.graph, path, report=None if self.report is None else self.report.json())
@@ -149,7 +150,7 @@ class Model:
         Quantized models are written as they are held: with QuantizeLinear and DequantizeLinear, or integer operators.
 
         Raises:
-            ArgumentError: The package onnx is not installed.
+            ArgumentError: The package onnx is not installed, or what has that name is no file that can be replaced.
             LimitError: The model exceeds the 2 GiB that an ONNX file may have.
             OSError: The file cannot be written.
         """

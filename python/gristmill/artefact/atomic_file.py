@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+from gristmill.errors import ArgumentError
 
 _ORPHAN_SECONDS = 3600.0
 
@@ -20,9 +23,11 @@ def replace_file(path: str | os.PathLike[str], parts: Iterable[bytes | memoryvie
     an hour old.
 
     Raises:
+        ArgumentError: What has that name is a folder, a device, a pipe or a socket.
         OSError: If the folder cannot be written or is full. The old file is then as it was.
     """
     target = Path(os.path.realpath(path))
+    mode = _mode(target, os.fsdecode(path))
     _remove_orphans(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -32,14 +37,26 @@ def replace_file(path: str | os.PathLike[str], parts: Iterable[bytes | memoryvie
             for part in parts:
                 _write_all(file.fileno(), memoryview(part))
             os.fsync(file.fileno())
-        with suppress(FileNotFoundError):
-            temporary.chmod(target.stat().st_mode & 0o7777)
+        if mode is not None:
+            temporary.chmod(mode)
         os.replace(temporary, target)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def _mode(target: Path, name: str) -> int | None:
+    """The permissions of the file that is to be replaced; None if there is none."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        what = "is a folder" if stat.S_ISDIR(mode) else "is a device, a pipe or a socket"
+        raise ArgumentError(f"{what}, which is not replaced by a file; give the name of a file", file=name)
+    return stat.S_IMODE(mode)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

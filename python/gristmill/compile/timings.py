@@ -20,6 +20,8 @@ from pathlib import Path
 
 from gristmill import _core
 from gristmill.artefact.atomic_file import replace_file
+from gristmill.errors import ArgumentError
+from gristmill.loaders.source import open_regular
 
 #: Oldest entries beyond this many are dropped.
 MOST_ENTRIES = 4096
@@ -77,14 +79,15 @@ class Timings:
                 return
             merged = [*{**self._read(), **self._new}.items()][-MOST_ENTRIES:]
             document = {"format": _FORMAT, "machine": self._machine, "milliseconds": dict(merged)}
-            with suppress(OSError):
+            with suppress(OSError, ArgumentError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(self._path, [json.dumps(document, indent=1).encode()])
             self._new.clear()
 
     def _read(self) -> _Entries:
         try:
-            document = json.loads(self._path.read_bytes())
+            with open_regular(self._path, str(self._path)) as file:
+                document = json.loads(file.read())
             if document["format"] != _FORMAT or document["machine"] != self._machine:
                 return {}
             found = document["milliseconds"].items()
