@@ -13,6 +13,7 @@ import gristmill as gm
 from graphs import Network
 from gristmill.artefact import save_artefact
 from gristmill.cli import build_parser, main, options
+from gristmill.embedded import load_digits
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
@@ -86,13 +87,36 @@ def test_inspect_shows_layers(capsys: pytest.CaptureFixture[str], model_file: st
     layers = document["layers"]
     assert isinstance(layers, list)
     zeros = np.mean(gm.load(model_file).weights()["c"] == 0)
-    assert layers == [
-        {"name": "fc", "op": "Gemm", "shape": ["n", 5], "parameters": 15, "bytes": 60, "sparsity": pytest.approx(zeros)}
-    ]
+    figures = {"parameters": 15, "bytes": 60, "sparsity": pytest.approx(zeros)}
+    about = {"name": "fc", "op": "Gemm", "shape": [5, 3], "dtype": "float32", "output": ["n", 5]}
+    assert layers == [about | figures]
+    assert document["totals"] == figures
     assert main(["inspect", model_file]) == 0
     text = capsys.readouterr().out
     assert "x: float32[n, 3]" in text
     assert f"{zeros:.1%}" in text
+
+
+def test_inspect_shows_quantized_layers_as_stored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = load_digits().model
+    small = gm.quantize(gm.prune(model, 0.5), load_digits().calibration[:64])
+    small.save(tmp_path / "m.grist")
+    document = run_json(capsys, "inspect", str(tmp_path / "m.grist"))
+    layers, totals = document["layers"], document["totals"]
+    assert isinstance(layers, list)
+    assert isinstance(totals, dict)
+    assert [(layer["name"], layer["op"]) for layer in layers] == [
+        (node.name, node.op) for node in small.graph.nodes if node.op in {"Conv", "Gemm"}
+    ]
+    assert {layer["dtype"] for layer in layers} == {"int8"}
+    assert layers[0]["shape"] == list(model.weights()["conv0.weight"].shape)
+    assert totals["parameters"] == totals["bytes"] == sum(layer["bytes"] for layer in layers)
+    assert 0.45 < totals["sparsity"] < 0.6
+    assert main(["inspect", str(tmp_path / "m.grist")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[4] for line in lines if line and line[0] in {"conv0", "head"}] == ["int8", "int8"]
+    whole = f"{document['parameters']:,}"
+    assert lines[-1][:2] == ["all", whole]
 
 
 def test_run_computes_what_a_session_does(capsys: pytest.CaptureFixture[str], model_file: str, tmp_path: Path) -> None:

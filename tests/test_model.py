@@ -55,6 +55,28 @@ def test_layers_tell_what_they_hold() -> None:
     assert (layers["fc"].shape, layers["flat"].parameters) == (("n", 3), 0)
 
 
+def test_weights_belong_to_the_layer_that_multiplies_by_them() -> None:
+    builder = GraphBuilder()
+    x, scale = builder.input("x", np.float32, ("n", 2)), builder.constant("scale", np.ones(3, np.float32))
+    zero = builder.constant("zero", np.array([1, 2, 3], np.uint8))
+    stored = builder.constant("stored", np.array([[1, 9], [2, 9], [3, 3]], np.uint8))
+    real = builder.add("DequantizeLinear", [stored, scale, zero], name="real", axis=0)
+    product = builder.add("MatMul", [x, builder.add("Transpose", [real], name="turn", perm=(1, 0))], name="fc")
+    blocks = [builder.constant(name, np.full((rows, 3), 5, np.int8)) for name, rows in (("w", 2), ("z", 1))]
+    steps = builder.constant("steps", np.ones((1, 3), np.float32))
+    again = builder.add("DequantizeLinear", [blocks[0], steps, blocks[1]], name="again", axis=0, block_size=2)
+    other = builder.add("MatMul", [x, again], name="blocks")
+    bias = builder.constant("bias", np.zeros(3, np.float32))
+    model = gm.Model(builder.build([builder.add("Add", [product, bias], name="add"), other]))
+    layers = {layer.name: layer for layer in model.layers()}
+    fc = layers["fc"]
+    assert (fc.weight, fc.weight_shape, fc.dtype, fc.parameters, fc.nbytes) == ("stored", (3, 2), np.dtype("u1"), 6, 6)
+    assert fc.zeros == 4
+    assert layers["real"].parameters == layers["turn"].parameters == layers["again"].parameters == 0
+    assert layers["blocks"].zeros == 6
+    assert (layers["add"].weight, layers["add"].parameters, layers["add"].zeros) == ("", 3, 3)
+
+
 def test_the_summary_shows_layers_and_totals() -> None:
     text = repr(small())
     assert "4 layers, 84 parameters (42.9% zeros), 336 B" in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,43 +12,16 @@ import numpy.typing as npt
 from gristmill.artefact import save_artefact
 from gristmill.artefact.atomic_file import replace_file
 from gristmill.console import Table, format_bytes
-from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError
-from gristmill.graph import Array, Graph, Node, ValueInfo
+from gristmill.errors import ArgumentError, DTypeError, ShapeError
+from gristmill.graph import Array, Graph, ValueInfo
 from gristmill.onnx_export import to_onnx
-from gristmill.operators import Known, TensorType
-from gristmill.reference import infer
 from gristmill.report import Report
+from gristmill.summary import LayerSummary, count_zeros, is_weight, summarize
 
 __all__ = ["LayerSummary", "Model"]
 
 #: Summaries longer than this leave out layers without weights.
 _LONG_SUMMARY = 40
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """One node of a model.
-
-    Attributes:
-        name: The node.
-        op: Its operator.
-        shape: The shape of its first result, as far as it is known.
-        parameters: How many weights it reads.
-        nbytes: The bytes that they take.
-        zeros: How many of them are zero.
-    """
-
-    name: str
-    op: str
-    shape: tuple[int | str, ...] | None
-    parameters: int
-    nbytes: int
-    zeros: int
-
-    @property
-    def sparsity(self) -> float:
-        """The part of the weights that is zero."""
-        return self.zeros / self.parameters if self.parameters else 0.0
 
 
 class Model:
@@ -100,7 +72,7 @@ class Model:
 
     def weights(self) -> dict[str, Array]:
         """The constants that carry what was learned, by name: all but the integers of shape arithmetic. Read-only."""
-        return {name: value for name, value in self.graph.constants.items() if value.dtype not in _BOOKKEEPING}
+        return {name: value for name, value in self.graph.constants.items() if is_weight(value)}
 
     def set_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Exchange weights for others of the same shape and element type; those not named stay.
@@ -158,15 +130,13 @@ class Model:
 
     def layers(self) -> list[LayerSummary]:
         """A summary of each node, in order."""
-        shapes = output_shapes(self.graph)
-        weights = self.weights()
-        return [_summary(node, shapes, weights) for node in self.graph.nodes]
+        return summarize(self.graph)
 
     def __repr__(self) -> str:
         layers = self.layers()
         shown = layers if len(layers) <= _LONG_SUMMARY else [layer for layer in layers if layer.parameters]
         weights = self.weights().values()
-        total, zeros = sum(w.size for w in weights), sum(_zeros(w) for w in weights)
+        total, zeros = sum(w.size for w in weights), sum(map(count_zeros, weights))
         table = Table(["layer", "op", "output", "parameters", "bytes", "zeros"], align="<<<>>>")
         for layer in shown:
             shape = "?" if layer.shape is None else ", ".join(map(str, layer.shape))
@@ -181,54 +151,3 @@ class Model:
         if len(shown) < len(layers):
             lines.append(f"and {len(layers) - len(shown)} layers without weights")
         return "\n".join(lines)
-
-
-_BOOKKEEPING = frozenset(map(np.dtype, (np.int64, np.bool_)))
-
-
-def output_shapes(graph: Graph) -> dict[str, tuple[int | str, ...]]:
-    """The shape of every value, with the names of open extents where they are passed on; empty if none can be told.
-
-    Open extents are tried with two different numbers: what changes with them is named after them.
-    """
-    names = sorted({extent for info in graph.inputs for extent in info.shape or () if isinstance(extent, str)})
-    try:
-        small = infer(graph, _types(graph, dict.fromkeys(names, 224)))
-        named = {name: 256 + 32 * index for index, name in enumerate(names)}
-        large = infer(graph, _types(graph, named))
-    except GristmillError:
-        return {}
-    back = {extent: name for name, extent in named.items()}
-    return {name: _merged(value.shape, large[name].shape, back) for name, value in small.items()}
-
-
-def _types(graph: Graph, extents: Mapping[str, int]) -> dict[str, Known]:
-    types: dict[str, Known] = {}
-    for info in graph.inputs:
-        if info.shape is None:
-            raise ArgumentError("has an unknown rank", node=info.name)
-        shape = tuple(extent if isinstance(extent, int) else extents[extent] for extent in info.shape)
-        types[info.name] = TensorType(info.dtype, shape)
-    return types
-
-
-def _merged(small: tuple[int, ...], large: tuple[int, ...], names: Mapping[int, str]) -> tuple[int | str, ...]:
-    if len(small) != len(large):
-        return ("...",)
-    return tuple(a if a == b else names.get(b, "?") for a, b in zip(small, large, strict=True))
-
-
-def _summary(node: Node, shapes: Mapping[str, tuple[int | str, ...]], weights: Mapping[str, Array]) -> LayerSummary:
-    read = [weights[name] for name in node.inputs if name in weights]
-    return LayerSummary(
-        node.name,
-        node.op,
-        shapes.get(node.outputs[0]),
-        sum(w.size for w in read),
-        sum(w.nbytes for w in read),
-        sum(_zeros(w) for w in read),
-    )
-
-
-def _zeros(values: Array) -> int:
-    return values.size - int(np.count_nonzero(values))

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gristmill.graph import Array, Graph, Node
-from gristmill.model import Model, output_shapes
+from gristmill.model import Model
 from gristmill.operators import find
 from gristmill.optimizer.layers import Layer, find_layers, with_constants
+from gristmill.summary import output_shapes
 
 __all__ = ["drop_dead_channels", "owners_of_channels", "remove_dead_channels"]
 
