@@ -8,6 +8,7 @@ import pytest
 from graphs import Network, ops, random_feeds, run_plan
 from gristmill import reference
 from gristmill.compile import compile_graph
+from gristmill.errors import UnsupportedOpError
 from gristmill.graph import Graph
 from gristmill.operators import TensorType
 from gristmill.passes import simplify, specialize
@@ -242,3 +243,56 @@ def test_operators_on_bytes_are_layers() -> None:
     bias = net.constant(net.random.integers(-999, 999, 5), np.int32)
     graph = net.graph(net.add("QGemm", y, *maps, bias, net.constant(1.5), byte(50), transB=1), dtype=np.uint8)
     assert_exact(graph, ["ConvLayer", "Flatten", "LinearLayer", "LinearLayer"], n=2)
+
+
+@pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value|overflow)")
+@pytest.mark.parametrize("scale", [-0.5, 0.0, -0.0, np.nan, np.inf])
+def test_integers_say_nothing_about_order_unless_their_scale_is_a_step(scale: float) -> None:
+    """Of what is negative, the greatest byte is the least real, and a clamp from below is one from above."""
+    net = QuantizedNetwork()
+    x = net.input("n", 4, 8, 8, dtype=np.uint8)
+    pooled = net.add("MaxPool", net.dequantize(x, scale, 3), kernel_shape=(2, 2), strides=(2, 2))
+    real, w = net.dequantize(x, 0.1, 100), net.weights(4, 4, 1, 1)
+    nets = [
+        pooled,
+        net.pair(pooled, 0.5, 3),
+        net.quantize(net.add("Relu", net.add("Conv", real, w)), scale, 0),
+        net.quantize(net.add("Relu", net.add("Add", real, real)), scale, 0),
+        net.quantize(net.add("Conv", net.dequantize(x, scale, 3), w), 0.1, 3),
+        net.quantize(net.dequantize(x, scale, 3), scale, 3),
+        net.quantize(net.add("Concat", real, net.dequantize(x, scale, 3), axis=1), scale, 3),
+        net.add("GlobalAveragePool", net.dequantize(x, scale, 3)),
+    ]
+    graph = net.graph(*nets, dtype=np.float32)
+    feeds = random_feeds(graph, n=2)
+    wanted = reference.run(graph, feeds)
+    for info, value in zip(graph.outputs, run_plan(graph, feeds), strict=True):
+        np.testing.assert_allclose(value, wanted[info.name], 1e-5, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*(divide by zero|invalid value|overflow)")
+@pytest.mark.parametrize("scale", [-0.01, 0.0, np.nan, np.inf])
+def test_weights_are_those_of_integer_layers_only_if_their_scales_are_steps(scale: float) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 20, dtype=np.uint8), 0.05, 120)
+    scales = np.linspace(0.01, 0.02, 6, dtype=np.float32)
+    scales[3] = scale
+    values = net.constant(net.random.integers(-127, 128, (6, 20)), np.int8)
+    w = net.add("DequantizeLinear", values, net.constant(scales), axis=0)
+    y = net.add("Gemm", x, w, net.constant(np.arange(6.0)), transB=1)
+    graph = net.graph(y)
+    feeds = random_feeds(graph, n=3)
+    np.testing.assert_allclose(run_plan(graph, feeds)[0], reference.run(graph, feeds)[y], 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("scale", [-0.1, 0.0, np.nan, np.inf])
+def test_operators_on_bytes_refuse_scales_that_are_no_steps(op: str, scale: float) -> None:
+    net = QuantizedNetwork()
+    x, zero = net.input("n", 4, dtype=np.uint8), net.constant(0, np.uint8)
+    x_map, y_map = (net.constant(0.05), zero), (net.constant(scale), zero)
+    w = net.constant(np.eye(4), np.int8), net.constant(1.0), net.constant(0, np.int8)
+    layer = net.add("QLinearMatMul", x, *x_map, *w, *x_map)
+    graph = net.graph(net.add(op, layer, *x_map, x, *x_map, *y_map), dtype=np.uint8)
+    with pytest.raises(UnsupportedOpError, match=f"{op}: a scale of {scale:g}; scales must be finite and greater than"):
+        run_plan(graph, random_feeds(graph, n=2))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError
 
-__all__ = ["Attribute", "Dimension", "Graph", "GraphBuilder", "Node", "ValueInfo"]
+__all__ = ["Attribute", "Dimension", "Graph", "GraphBuilder", "Names", "Node", "ValueInfo"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array
@@ -250,6 +250,30 @@ def _unpickled(
     return Graph(inputs, outputs, nodes, constants)
 
 
+class Names:
+    """Names that are taken; those given out afresh never ask again for a number that was taken once."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """Start with these names taken."""
+        self._taken = set(taken)
+        self._counts: dict[str, int] = {}
+
+    def take(self, *names: str) -> None:
+        """Give these names out to nobody."""
+        self._taken.update(names)
+
+    def fresh(self, wanted: str, *, numbered: bool = False) -> str:
+        """A name that is not taken yet: the wanted one, or that with a number."""
+        name = f"{wanted}_0" if numbered else wanted
+        count = self._counts.get(wanted, 0)
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        self._counts[wanted] = count
+        return name
+
+
 class GraphBuilder:
     """Collects nodes and constants for a new graph, naming what has no name.
 
@@ -264,7 +288,7 @@ class GraphBuilder:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         """Start empty; ``taken`` are names that may not be given out."""
-        self._taken = set(taken)
+        self._names = Names(taken)
         self._inputs: list[ValueInfo] = []
         self._nodes: list[Node] = []
         self._constants: dict[str, Array] = {}
@@ -272,7 +296,7 @@ class GraphBuilder:
     def input(self, name: str, dtype: npt.DTypeLike, shape: tuple[Dimension, ...] | None) -> str:
         """Declare a graph input."""
         self._inputs.append(ValueInfo(name, np.dtype(dtype), shape))
-        self._taken.add(name)
+        self._names.take(name)
         return name
 
     @property
@@ -294,7 +318,7 @@ class GraphBuilder:
         """
         if name in self._constants:
             raise ModelFormatError("comes twice", node=name)
-        self._taken.add(name)
+        self._names.take(name)
         if value.flags.writeable:
             value = value.view()
             value.flags.writeable = False
@@ -308,18 +332,12 @@ class GraphBuilder:
 
     def add_node(self, node: Node) -> None:
         """Add a node as it is."""
-        self._taken.update(filter(None, (*node.outputs, node.name)))
+        self._names.take(*filter(None, (*node.outputs, node.name)))
         self._nodes.append(node)
 
     def fresh(self, wanted: str, *, numbered: bool = False) -> str:
         """A name that is not taken yet: the wanted one, or that with a number."""
-        name = f"{wanted}_0" if numbered else wanted
-        count = 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken.add(name)
-        return name
+        return self._names.fresh(wanted, numbered=numbered)
 
     def build(self, outputs: Iterable[str | ValueInfo], dtype: npt.DTypeLike = np.float32) -> Graph:
         """The graph, checked. Outputs given by name alone are of ``dtype`` and any shape."""

@@ -10,6 +10,7 @@ from gristmill.compile.registry import lowers
 from gristmill.graph import Array, Node
 from gristmill.operators import TensorType, find
 from gristmill.operators.pooling import pool_window
+from gristmill.operators.quantization import are_steps
 from gristmill.operators.quantized_elementwise import is_whole, softmax_powers, softmax_steps
 from gristmill.passes.quantized_movement import LOOKUP
 
@@ -24,8 +25,7 @@ def lower_conversion(program: Program, node: Node) -> None:
     quantizes = node.op == "QuantizeLinear"
     if quantizes:
         x = cast(program, node, x, FLOAT)
-    plain = scale is not None and bool(np.isfinite(scale).all() and (scale > 0).all())
-    if scale is None or not plain or (node.input(2) and zero is None) or node.integer("block_size", 0):
+    if scale is None or not are_steps(scale) or (node.input(2) and zero is None) or node.integer("block_size", 0):
         (_quantize if quantizes else _dequantize)(program, node, x, out)
         return
     points = [0] * scale.size if zero is None else [int(point) for point in zero.reshape(-1)]
@@ -180,4 +180,6 @@ def _map(program: Program, node: Node, index: int) -> _Map:
     zero = _constant(program, node, index + 1) if node.input(index + 1) else np.zeros(1)
     if scale.size != 1 or zero.size != 1:
         raise unsupported(node, "more than one scale")
+    if not are_steps(scale):
+        raise unsupported(node, f"a scale of {scale.item():g}; scales must be finite and greater than 0")
     return float(scale.item()), int(zero.item())

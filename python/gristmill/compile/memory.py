@@ -12,8 +12,9 @@ lies.
 
 from __future__ import annotations
 
-from bisect import insort
 from dataclasses import dataclass
+
+import numpy as np
 
 from gristmill.compile.program import Program, Step, Storage, Value
 
@@ -70,22 +71,20 @@ def work_in_place(program: Program) -> None:
 def place(program: Program) -> int:
     """Choose offsets in the arena; return its size."""
     lives = storage_lives(program.steps)
-    placed: list[tuple[int, int, int, int]] = []  # where it begins and ends, and its life, in order
-    size = 0
     arena = [storage for storage in lives if storage.place == "arena"]
-    for storage in sorted(arena, key=lambda storage: (-storage.nbytes, lives[storage].first)):
-        life, offset = lives[storage], 0
-        for begin, end, first, last in placed:
-            if first > life.last or last < life.first:
-                continue
-            if offset + storage.nbytes <= begin:
-                break
-            offset = max(offset, end)
-        storage.offset = offset
-        end = -(-(offset + storage.nbytes) // ALIGNMENT) * ALIGNMENT
-        insort(placed, (offset, end, life.first, life.last))
-        size = max(size, end)
-    return size
+    placed = np.zeros((4, len(arena)), np.int64)  # in columns: where it begins and ends, and its life, in order
+    for count, storage in enumerate(sorted(arena, key=lambda storage: (-storage.nbytes, lives[storage].first))):
+        life = lives[storage]
+        begins, ends, firsts, lasts = placed[:, :count]
+        beside = np.flatnonzero((firsts <= life.last) & (lasts >= life.first))
+        free = np.maximum.accumulate(np.append(0, ends[beside]))
+        gaps = np.flatnonzero(free[:-1] + storage.nbytes <= begins[beside])
+        storage.offset = int(free[gaps[0] if gaps.size else -1])
+        end = -(-(storage.offset + storage.nbytes) // ALIGNMENT) * ALIGNMENT
+        at = int(np.searchsorted(begins, storage.offset))
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = storage.offset, end, life.first, life.last
+    return int(placed[1].max(initial=0))
 
 
 def storage_lives(steps: list[Step]) -> dict[Storage, Life]:

@@ -46,11 +46,18 @@ class Storage:
     offset: int = 0
 
     def root(self) -> tuple[Storage, int]:
-        """The storage that this one is a part of in the end, and where it begins there."""
-        storage, offset = self, 0
+        """The storage that this one is a part of in the end, and where it begins there.
+
+        All on the way become parts of that storage directly, so that long chains are walked once.
+        """
+        way, storage = list[Storage](), self
         while storage.parent is not None:
-            offset += storage.offset
+            way.append(storage)
             storage = storage.parent
+        offset = 0
+        for part in reversed(way):
+            offset += part.offset
+            part.parent, part.offset = storage, offset
         return storage, offset
 
 

@@ -186,14 +186,15 @@ def _blocks(
     """Nodes up to each place where the graph can be cut, from the place before on; and those that remain."""
     last_use = {name: number for number, node in enumerate(graph.nodes) for name in node.inputs}
     last_use |= {info.name: len(graph.nodes) for info in graph.outputs}
-    alive = {info.name for info in graph.inputs}
+    alive = {info.name for info in graph.inputs if info.name in last_use}
     traffic = [_traffic(node, types, batch, weight_bytes) for node in graph.nodes]
     begin = 0
     for number, node in enumerate(graph.nodes[:-1]):
         computed = [name for name in node.outputs if name and not isinstance(types[name], np.ndarray)]
         if computed and not _by_image(node, types, batch):
             break
-        alive = {name for name in (*alive, *computed) if last_use.get(name, -1) > number}
+        alive |= {name for name in computed if name in last_use}
+        alive -= {name for name in node.inputs if last_use[name] == number}
         if len(alive) == 1:
             yield number + 1, next(iter(alive)), traffic[begin : number + 1]
             begin = number + 1

@@ -38,6 +38,14 @@ def saturate(steps: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(np.clip(np.rint(steps), bounds.min, bounds.max)).astype(dtype)
 
 
+def are_steps(scales: Array | float) -> bool:
+    """Whether scales are finite and above zero: only then do integers have the order of what they stand for.
+
+    Other scales mean what arithmetic makes of them, as in ONNX Runtime, and nothing may be concluded from the integers.
+    """
+    return bool(np.isfinite(scales).all() and np.greater(scales, 0).all())
+
+
 def quantize(x: Array, scale: Array, zero_point: Array) -> Array:
     """float32 reals to integers of the zero point's type."""
     return store(x.astype(np.float32) / scale, zero_point, zero_point.dtype)

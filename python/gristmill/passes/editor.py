@@ -6,14 +6,14 @@ Passes take turns on one editor, which is made once: knowing all readers and wri
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 
-from gristmill.graph import Array, Attribute, Graph, Node
+from gristmill.graph import Array, Attribute, Graph, Names, Node
 
 #: Numbers in the order of a dictionary's words. Behind place p, and before all that stood there until now, is
 #: (*p, -count, index) with a count that grows.
@@ -38,7 +38,7 @@ class Editor:
         self._writer: dict[str, Node] = {}
         self._readers: dict[str, list[Node]] = defaultdict(list)
         self._outputs = {info.name for info in graph.outputs}
-        self._taken = {info.name for info in graph.inputs} | set(graph.constants)
+        self._names = Names((*(info.name for info in graph.inputs), *graph.constants))
         self._changed = self._unswept = False
         for place, node in enumerate(graph.nodes):
             self._enter((place,), node)
@@ -100,12 +100,7 @@ class Editor:
 
     def fresh(self, wanted: str) -> str:
         """A name that nothing has yet: the wanted one, or that with a number."""
-        name, count = wanted, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken.add(name)
-        return name
+        return self._names.fresh(wanted)
 
     def add_constant(self, wanted: str, value: Array) -> str:
         """Add a constant under a fresh name, which is returned."""
@@ -148,8 +143,7 @@ class Editor:
         """Take out a node whose only result is the same as the value ``source``, if the graph's outputs allow it."""
         result = node.outputs[0]
         if result not in self._outputs:
-            self.remove(node)
-            self._rename(self.readers(result), result, source)
+            self.bypass_inner([(node, source)])
             return
         writer = self.writer(source)
         if writer is None or source in self._outputs:
@@ -158,7 +152,18 @@ class Editor:
         readers = self.readers(source)
         outputs = tuple(result if name == source else name for name in writer.outputs)
         self.replace(writer, replace(writer, outputs=outputs))
-        self._rename(readers, source, result)
+        self._rename(readers, {source: result})
+
+    def bypass_inner(self, pairs: Sequence[tuple[Node, str]]) -> None:
+        """Take out nodes, in their order, whose only results are no outputs but the same as the values beside them.
+
+        Every reader is exchanged once, however many of them it reads.
+        """
+        sources: dict[str, str] = {}
+        for node, source in pairs:
+            sources[node.outputs[0]] = sources.get(source, source)
+            self.remove(node)
+        self._rename([reader for result in sources for reader in self._readers[result]], sources)
 
     def sweep(self) -> None:
         """Take out the nodes and constants that no output depends on."""
@@ -191,9 +196,9 @@ class Editor:
         nodes = [node for place in self._places() if (node := self._nodes[place]) is not None]
         return self._graph.replace(nodes=nodes, constants=dict(self._constants))
 
-    def _rename(self, readers: list[Node], old: str, new: str) -> None:
+    def _rename(self, readers: list[Node], names: Mapping[str, str]) -> None:
         for reader in {id(node): node for node in readers}.values():
-            self.replace(reader, replace(reader, inputs=tuple(new if name == old else name for name in reader.inputs)))
+            self.replace(reader, replace(reader, inputs=tuple(names.get(name, name) for name in reader.inputs)))
 
     def _places(self) -> list[_Place]:
         """Where nodes stand, in order, and some places that are empty by now."""
@@ -207,8 +212,7 @@ class Editor:
         self._nodes[place] = node
         self._ops[node.op] += 1
         self._place[id(node)] = place
-        self._taken.add(node.name)
-        self._taken.update(node.outputs)
+        self._names.take(node.name, *node.outputs)
         for name in node.inputs:
             if name:
                 self._readers[name].append(node)

@@ -10,6 +10,7 @@ import numpy as np
 from gristmill.dense import Activation
 from gristmill.graph import Attribute, Node
 from gristmill.operators import Known
+from gristmill.operators.quantization import are_steps
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.layers import CLAMPS, LAYERS, activation_attributes, activation_of, is_integer
 
@@ -95,5 +96,6 @@ def _fuse_integer_residual(editor: Editor, node: Node) -> None:
 
 
 def _map_at(editor: Editor, node: Node, index: int) -> tuple[float | None, int]:
+    """A scale and its zero point; no scale if it is no step."""
     scale, zero_point = editor.number(node.input(index)), editor.number(node.input(index + 1))
-    return scale, int(zero_point or 0)
+    return scale if scale is not None and are_steps(scale) else None, int(zero_point or 0)

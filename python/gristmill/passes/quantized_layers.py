@@ -21,6 +21,7 @@ from gristmill.passes.quantized_values import (
     centred_weights,
     channel_axis,
     layer_weights,
+    quantized,
     source_of,
     target_of,
 )
@@ -115,10 +116,10 @@ def _convert(editor: Editor, node: Node) -> None:
     """Operators on bytes: x, w and y with their scales and zero points, in an order of their own each."""
     order = [0, 1, 2, 3, 4, 5, 6, 7, 8] if node.op != "QGemm" else [0, 1, 2, 3, 4, 5, 7, 8, 6]
     names = [node.input(index) for index in order]
-    x = _tensor(editor, *names[:3])
-    target = _tensor(editor, node.outputs[0], *names[6:8]) if names[6] else None
+    x = quantized(names[0], *map(editor.constant, names[1:3]))
+    target = quantized(node.outputs[0], *map(editor.constant, names[6:8]))
     values, scale, zero = editor.constant(names[3]), editor.constant(names[4]), editor.constant(names[5])
-    if x is None or values is None or scale is None or (target is None and node.op != "QGemm"):
+    if x is None or values is None or scale is None or (target is None and names[6]):
         return
     if not is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
         return
@@ -131,10 +132,3 @@ def _convert(editor: Editor, node: Node) -> None:
     name = editor.add_constant(f"{names[3]}.bytes", weights.values)
     op = CONV if node.op == "QLinearConv" else LINEAR
     editor.replace(node, make(op, (x.name, name, bias, ""), node, attributes))
-
-
-def _tensor(editor: Editor, name: str, scale_name: str, zero_name: str) -> Quantized | None:
-    scale, zero = editor.constant(scale_name), editor.constant(zero_name)
-    if scale is None or zero is None or scale.size != 1 or zero.size != 1:
-        return None
-    return Quantized(name, np.float32(scale.item()), int(zero.item()), zero.dtype)

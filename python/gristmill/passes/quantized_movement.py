@@ -17,7 +17,7 @@ from gristmill.operators import find
 from gristmill.operators.quantization import dequantize, quantize
 from gristmill.operators.registry import Known, TensorType, operator
 from gristmill.passes.editor import Editor, make
-from gristmill.passes.quantized_values import BYTES, Quantized, source_of, target_of
+from gristmill.passes.quantized_values import Quantized, map_of, source_of, target_of
 
 LOOKUP = "Lookup"
 
@@ -150,7 +150,7 @@ def _function(editor: Editor, quantizer: Node) -> None:
         chain.insert(0, node)
         value = node.inputs[0]
     x = source_of(editor, value)
-    found = _own_map(editor, quantizer)
+    found = map_of(editor, quantizer, quantizer.outputs[0])
     if x is None or found is None:
         return
     if not chain and x.same_map(found):
@@ -159,13 +159,6 @@ def _function(editor: Editor, quantizer: Node) -> None:
         return
     steps = [(node, [editor.constant(name) if name else None for name in node.inputs[1:]]) for node in chain]
     editor.replace((*chain, quantizer), _lookup((x.name,), quantizer, _table(x, steps, found)))
-
-
-def _own_map(editor: Editor, quantizer: Node) -> Quantized | None:
-    scale, zero = editor.constant(quantizer.inputs[1]), editor.constant(quantizer.input(2))
-    if scale is None or scale.size != 1 or zero is None or zero.size != 1 or zero.dtype not in BYTES:
-        return None
-    return Quantized(quantizer.outputs[0], np.float32(scale.item()), int(zero.item()), zero.dtype)
 
 
 def _table(x: Quantized, steps: list[tuple[Node, list[Array | None]]], target: Quantized) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.graph import Array, Node
+from gristmill.operators.quantization import are_steps
 from gristmill.passes.editor import Editor
 
 BYTES = frozenset(map(np.dtype, (np.uint8, np.int8)))
@@ -20,7 +21,7 @@ class Quantized:
 
     Attributes:
         name: The integers.
-        scale: Step between neighbouring integers, a float32.
+        scale: Step between neighbouring integers, a float32 as :func:`are_steps` wants it.
         zero_point: The integer that stands for zero.
         dtype: Of the integers.
     """
@@ -38,24 +39,30 @@ class Quantized:
 def source_of(editor: Editor, name: str) -> Quantized | None:
     """The bytes that a value was dequantized from."""
     node = editor.writer(name, "DequantizeLinear")
-    return None if node is None else _map_of(editor, node, node.inputs[0])
+    return None if node is None else map_of(editor, node, node.inputs[0])
 
 
 def target_of(editor: Editor, name: str) -> tuple[Node, Quantized] | None:
     """The node that alone reads a value, if it quantizes it to bytes, and those."""
     node = editor.only_reader(name, "QuantizeLinear")
-    found = None if node is None else _map_of(editor, node, node.outputs[0])
+    found = None if node is None else map_of(editor, node, node.outputs[0])
     return None if node is None or found is None else (node, found)
 
 
-def _map_of(editor: Editor, node: Node, integers: str) -> Quantized | None:
+def map_of(editor: Editor, node: Node, integers: str) -> Quantized | None:
+    """The integers of a QuantizeLinear or DequantizeLinear, if they are bytes with one usual scale."""
     scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
     if scale is None or scale.size != 1 or scale.dtype != np.float32 or (node.input(2) and zero is None):
         return None
     if zero is None:
         # Without a zero point the type is uint8, or that of constants, which are no activations.
         zero = np.zeros(1, np.uint8) if not node.integer("output_dtype", 0) else None
-    if zero is None or zero.size != 1 or zero.dtype not in BYTES:
+    return None if zero is None or zero.dtype not in BYTES else quantized(integers, scale, zero)
+
+
+def quantized(integers: str, scale: Array | None, zero: Array | None) -> Quantized | None:
+    """Integers with a scale and a zero point, if these are single constants and the scale is a step."""
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or not are_steps(scale):
         return None
     return Quantized(integers, np.float32(scale.item()), int(zero.item()), zero.dtype)
 
@@ -96,11 +103,11 @@ def layer_weights(editor: Editor, node: Node) -> QuantizedWeights | None:
 
 
 def centred_weights(values: Array, scale: Array, zero: Array | None) -> QuantizedWeights | None:
-    """Bytes with their zero moved to 0, if they then still are int8."""
+    """Bytes with their zero moved to 0, if they then still are int8 and their scales are steps."""
     if values.dtype not in BYTES or scale.dtype != np.float32 or scale.size not in {1, len(values)} or not len(values):
         return None
     zeros = _NO_ZEROS if zero is None else zero.reshape(-1)
-    moved = None if not all_equal(zeros) else centred_bytes(values, int(zeros[0]))
+    moved = None if not (are_steps(scale) and all_equal(zeros)) else centred_bytes(values, int(zeros[0]))
     if moved is None:
         return None
     return QuantizedWeights(moved, scale.reshape(-1) if scale.size == len(values) else np.full(len(values), scale))

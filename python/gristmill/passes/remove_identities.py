@@ -10,9 +10,10 @@ _OF_ONE = ("Concat", "Sum", "Max", "Min", "Mean")
 
 def remove_identities(editor: Editor) -> None:
     """Leave out Identity, and what amounts to them: sums of one term, transposes that keep the order, ..."""
-    for node in editor.nodes():
-        if _hands_on(editor, node):
-            editor.bypass(node, node.inputs[0])
+    found = [node for node in editor.nodes() if _hands_on(editor, node)]
+    editor.bypass_inner([(node, node.inputs[0]) for node in found if not editor.is_output(node.outputs[0])])
+    for node in [node for node in editor.nodes() if editor.is_output(node.outputs[0]) and _hands_on(editor, node)]:
+        editor.bypass(node, node.inputs[0])
 
 
 def _hands_on(editor: Editor, node: Node) -> bool:
