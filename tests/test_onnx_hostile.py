@@ -333,6 +333,54 @@ def test_traps_in_place_of_external_data_are_refused(trap: str, tmp_path: Path) 
     assert reasons.get(trap, "leads outside") in str(refused(path))
 
 
+def test_links_in_circles_are_refused(tmp_path: Path) -> None:
+    try:
+        (tmp_path / "data").symlink_to("data")
+    except OSError as error:
+        pytest.skip(f"cannot be made here: {error}")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(with_tensor(external([2, 3], location="data")).SerializeToString())
+    assert "external data 'data' cannot be read: " in str(refused(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links and flags are POSIX's")
+@pytest.mark.parametrize("trick", ["swapped for a link", "cut"])
+def test_external_data_that_changes_while_it_is_read_is_refused(
+    trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, secret = tmp_path / "home", tmp_path / "secret"
+    home.mkdir()
+    secret.write_bytes(bytes(24))
+    data, path = home / "data", home / "model.onnx"
+    data.write_bytes(bytes(24))
+    path.write_bytes(with_tensor(external([2, 3], location="data")).SerializeToString())
+    resolve, facts_of = Path.resolve, os.fstat
+
+    def swap(self: Path, strict: bool = False) -> Path:
+        found = resolve(self, strict)
+        if found == data:
+            data.unlink()
+            data.symlink_to(secret)
+        return found
+
+    def cut(descriptor: int) -> os.stat_result:
+        facts = facts_of(descriptor)
+        if facts.st_size == 24:
+            os.truncate(data, 23)
+        return facts
+
+    monkeypatch.setattr(*((Path, "resolve", swap) if trick == "swapped for a link" else (os, "fstat", cut)))
+    reason = {"swapped for a link": "cannot be read: ", "cut": "became shorter while it was read"}[trick]
+    assert f"w: external data 'data' {reason}" in str(refused(path))
+
+
+def test_texts_in_attributes_that_are_none_are_refused(tmp_path: Path) -> None:
+    path, made = tmp_path / "model.onnx", conv(auto_pad="VALID")
+    made.graph.node[0].attribute[0].s = b"\xff\xfe"
+    path.write_bytes(made.SerializeToString())
+    assert "Conv: attribute auto_pad is not valid UTF-8: " in str(refused(path))
+
+
 def test_special_files_are_refused(tmp_path: Path) -> None:
     refused(tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -16,6 +16,7 @@ from gristmill.errors import (
     LimitError,
     MissingDependencyError,
     ModelFormatError,
+    OutOfMemoryError,
     ShapeError,
     UnsupportedOpError,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "OptimizedModel",
+    "OutOfMemoryError",
     "PolynomialDecay",
     "Report",
     "Sensitivity",

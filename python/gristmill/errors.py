@@ -6,6 +6,9 @@ the bare ``reason``. ``str(error)`` joins them into one line.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GristmillError(Exception):
     """Base class of every error that gristmill raises on purpose.
@@ -62,6 +65,31 @@ class MissingDependencyError(GristmillError, ImportError):
 
 class LimitError(GristmillError, ValueError):
     """A size is beyond what the arithmetic or the memory budget allows."""
+
+
+class OutOfMemoryError(LimitError, MemoryError):
+    """The memory of this process does not suffice."""
+
+
+@contextmanager
+def errors_at(*, node: str | None = None, file: str | None = None) -> Iterator[None]:
+    """Tell errors that pass through here the place that they do not name, and give a MemoryError a type and a place.
+
+    Example:
+        >>> with errors_at(file="model.onnx"), errors_at(node="conv1"):
+        ...     bytearray(1 << 62)
+        Traceback (most recent call last):
+        gristmill.errors.OutOfMemoryError: model.onnx: conv1: memory does not suffice
+    """
+    try:
+        yield
+    except GristmillError as error:
+        error.node = error.node or node
+        error.file = error.file or file
+        raise
+    except MemoryError as error:
+        about = "" if str(error) in {"", "std::bad_alloc"} else f": {error}"
+        raise OutOfMemoryError(f"memory does not suffice{about}", node=node, file=file) from error
 
 
 def _rebuild(kind: type[GristmillError], reason: str, node: str | None, file: str | None) -> GristmillError:

@@ -108,6 +108,13 @@ class Node:
             raise self.error(f"attribute {name} must be a list of integers, got {value!r}")
         return cast("tuple[int, ...]", value)
 
+    def array(self, name: str) -> Array:
+        """An attribute that is an array."""
+        value = self.attributes.get(name)
+        if not isinstance(value, np.ndarray):
+            raise self.error(f"attribute {name} must be an array, got {value!r}")
+        return value
+
     def error(self, reason: str) -> ModelFormatError:
         """An error that names this node."""
         return ModelFormatError(f"{self.op}: {reason}", node=self.name or None)

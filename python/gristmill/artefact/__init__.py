@@ -29,7 +29,7 @@ from gristmill.artefact.container import (
     unpack,
 )
 from gristmill.artefact.graph_json import dump_graph, load_graph
-from gristmill.errors import GristmillError, ModelFormatError
+from gristmill.errors import ModelFormatError, errors_at
 from gristmill.graph import Graph
 
 __all__ = [
@@ -48,6 +48,7 @@ FORMAT_VERSION = "1.0"
 _SPARSE_DTYPES = (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.float32))
 _PARTS = ("gaps", "values", "order")
 _WORTHWHILE = 0.9
+_LONGEST_VERSION = 32
 
 
 def is_artefact(head: bytes) -> bool:
@@ -69,13 +70,12 @@ def load_artefact(path: str | os.PathLike[str]) -> Graph:
 
     Raises:
         ModelFormatError: If the file is damaged, is no artefact, or needs a newer gristmill.
+        LimitError: If a tensor is too large.
     """
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
+    with errors_at(file=os.fspath(path)):
+        with open(path, "rb") as file:
+            data = file.read()
         return unpack_artefact(data)
-    except GristmillError as error:
-        raise type(error)(error.reason, node=error.node, file=os.fspath(path)) from None
 
 
 def pack_artefact(graph: Graph, report: str | None = None) -> list[bytes | memoryview]:
@@ -132,7 +132,8 @@ def stored_report(data: bytes | memoryview) -> str | None:
 def _require_readable(metadata: Mapping[str, str]) -> None:
     version = metadata.get("format_version", "")
     major = version.partition(".")[0]
-    if metadata.get("format") != "gristmill" or not (major.isascii() and major.isdigit()):
+    numbered = major.isascii() and major.isdigit() and len(version) <= _LONGEST_VERSION
+    if metadata.get("format") != "gristmill" or not numbered:
         raise ModelFormatError("is not a gristmill artefact")
     if int(major) > int(FORMAT_VERSION.partition(".")[0]):
         needs = metadata.get("needs", "a newer version")
@@ -160,9 +161,7 @@ def _load_constant(name: str, entry: dict[str, Any], container: Container) -> Ar
         if [part.dtype.name for part in (gaps, values, order)] != ["uint8", "uint8", "uint32"]:
             raise ValueError(f"{gaps.dtype} gaps, {values.dtype} values")
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"is stored in an unknown way: {error!r}", node=name) from None
+        raise ModelFormatError(f"is stored in an unknown way: {error!r:.200}", node=name) from None
     coded = sparse_coding.Coded(gaps.reshape(-1), values.reshape(-1), order.reshape(-1), nonzeros)
-    try:
+    with errors_at(node=name):
         return sparse_coding.decode(coded, np.dtype(dtype), shape)
-    except ModelFormatError as error:
-        raise ModelFormatError(error.reason, node=name) from None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError
+from gristmill.operators.registry import require_size
 
 Array = npt.NDArray[Any]
 
@@ -90,6 +92,7 @@ def unpack(data: bytes | memoryview) -> Container:
 
     Raises:
         ModelFormatError: If a byte is missing or changed, or the header makes no sense.
+        LimitError: If a tensor is too large.
     """
     if not starts_like_container(data[:64]):
         raise ModelFormatError("is not a gristmill artefact")
@@ -152,10 +155,8 @@ def _tensors(header: Mapping[str, Any], data: memoryview) -> dict[str, Array]:
     end = 0
     for name, entry in header.items():
         dtype, shape, offsets = _entry(name, entry)
-        count = 1
-        for extent in shape:
-            count *= extent
-        if offsets != (end, end + count * dtype.itemsize) or offsets[1] > len(data):
+        require_size(shape, dtype.itemsize, name)
+        if offsets != (end, end + math.prod(shape) * dtype.itemsize) or offsets[1] > len(data):
             raise ModelFormatError(f"lies at bytes {offsets} instead of behind its predecessor", node=name)
         end = offsets[1]
         tensors[name] = np.frombuffer(data[offsets[0] : end], dtype).reshape(shape)

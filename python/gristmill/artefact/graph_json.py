@@ -55,8 +55,8 @@ def load_graph(document: Mapping[str, Json], constants: Mapping[str, Array], arr
         ]
         inputs = tuple(_load_info(entry) for entry in document["inputs"])
         outputs = tuple(_load_info(entry) for entry in document["outputs"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFormatError(f"describes a graph in an unknown way: {error!r}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelFormatError(f"describes a graph in an unknown way: {error!r:.200}") from None
     return Graph(inputs, outputs, tuple(nodes), constants).check()
 
 

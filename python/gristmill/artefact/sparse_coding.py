@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError
+from gristmill.operators.registry import require_size
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -67,6 +68,7 @@ def decode(coded: Coded, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
 
     Raises:
         ModelFormatError: If the parts do not make an array of that type and shape.
+        LimitError: If it is too large.
     """
     count = coded.nonzeros
     stream = _unhuffman(coded.gaps)
@@ -77,6 +79,7 @@ def decode(coded: Coded, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     places = np.cumsum(stream, dtype=np.int64)[ends] + np.arange(count + 1)
     if not shape or places[-1] != math.prod(shape):
         raise ModelFormatError(f"has {places[-1]} elements, which do not make the shape {shape}")
+    require_size(shape, dtype.itemsize)
     if not np.array_equal(np.sort(coded.order), np.arange(shape[0])):
         raise ModelFormatError(f"has an order that is none of {shape[0]} rows")
     sorted_rows = np.zeros(places[-1], dtype)

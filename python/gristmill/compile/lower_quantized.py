@@ -72,9 +72,7 @@ def lower_dynamic(program: Program, node: Node) -> None:
 @lowers(LOOKUP)
 def lower_lookup(program: Program, node: Node) -> None:
     """A table of 256 entries."""
-    table = node.attributes["table"]
-    assert isinstance(table, np.ndarray)
-    look_up(program, node, program.value(node.inputs[0]), program.result(node.outputs[0]), table)
+    look_up(program, node, program.value(node.inputs[0]), program.result(node.outputs[0]), node.array("table"))
 
 
 @lowers("QLinearSigmoid", "QLinearLeakyRelu")

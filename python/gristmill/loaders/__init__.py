@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from gristmill import artefact, signatures
-from gristmill.errors import GristmillError, ModelFormatError, UnsupportedOpError
+from gristmill.errors import ModelFormatError, UnsupportedOpError, errors_at
 from gristmill.graph import Graph
 from gristmill.loaders import onnx
 from gristmill.loaders.source import Given, Source, open_source
@@ -104,7 +104,7 @@ def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -
         OSError: The file cannot be read.
     """
     given = open_source(source)
-    try:
+    with closing(given), errors_at(file=given.file):
         if architecture is not None:
             given = replace(given, architecture=Path(architecture).read_text(encoding="utf-8"))
         for kind in FORMATS:
@@ -113,13 +113,10 @@ def load(source: Given, *, architecture: str | os.PathLike[str] | None = None) -
                 _check_shapes(graph)
                 return Model(graph, source=given.file, format=kind.name, report=kind.report(given))
         known = ", ".join(kind.name for kind in FORMATS)
-        what = f"{type(source).__name__} is not" if not given.head else "the content is not"
+        what = f"{type(source).__name__} is not" if given.stream is None else "the content is not"
+        if given.stream is not None and not given.head:
+            raise ModelFormatError("is empty")
         raise ModelFormatError(f"{what} of a format that is known; known are: {known}")
-    except GristmillError as error:
-        error.file = error.file or given.file
-        raise
-    finally:
-        given.close()
 
 
 def _check_shapes(graph: Graph) -> None:

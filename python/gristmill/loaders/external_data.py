@@ -34,7 +34,7 @@ class DataFolder:
         """
         try:
             return self._read(location, offset, size, tensor)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             if isinstance(error, ModelFormatError):
                 raise
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

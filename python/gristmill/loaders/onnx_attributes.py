@@ -64,7 +64,11 @@ def read_attributes(
         if kind == _GRAPH:
             graphs[name] = proto.g
         elif kind in _READERS:
-            attributes[name] = _READERS[kind](proto, folder)
+            try:
+                attributes[name] = _READERS[kind](proto, folder)
+            except UnicodeDecodeError as error:
+                reason = f"{node.op_type}: attribute {name} is not valid UTF-8: {error.object!r:.80}"
+                raise ModelFormatError(reason, node=node.name or None) from None
         else:
             reason = f"{node.op_type}: attribute {name} is of a type that is not supported"
             raise UnsupportedOpError(reason, node=node.name or None)

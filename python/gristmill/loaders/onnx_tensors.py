@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gristmill.errors import LimitError, ModelFormatError, UnsupportedOpError
+from gristmill.errors import ModelFormatError, UnsupportedOpError
 from gristmill.graph import Array
 from gristmill.loaders.external_data import DataFolder
 from gristmill.loaders.onnx_wire import StoredBytes
 from gristmill.operators import ELEMENT_TYPES
-from gristmill.operators.registry import LARGEST_TENSOR
+from gristmill.operators.registry import require_size
 
 if TYPE_CHECKING:
     from onnx import TensorProto
@@ -86,8 +86,7 @@ def to_array(tensor: TensorProto, folder: DataFolder, stored_data: StoredBytes |
     if (shape and min(shape) < 0) or len(shape) > _MOST_AXES:
         raise ModelFormatError(f"shape {_short(shape)} is not a shape", node=name or None)
     stored, count = _stored_type(number), math.prod(shape)
-    if count * max(kind.itemsize, stored.itemsize) > LARGEST_TENSOR:
-        raise LimitError(f"shape {list(shape)} is beyond {LARGEST_TENSOR >> 30} GiB", node=name or None)
+    require_size(shape, max(kind.itemsize, stored.itemsize), name)
     if tensor.data_location == _EXTERNAL:
         values = np.frombuffer(_external(tensor, folder, count * stored.itemsize), stored)
     elif tensor.HasField("raw_data"):

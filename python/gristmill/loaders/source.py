@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
+from io import BytesIO, TextIOBase
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
@@ -103,13 +103,20 @@ def open_source(given: Given) -> Source:
         return Source(str(path), path, open_regular(path, str(path)), given)
     if isinstance(given, (bytes, bytearray, memoryview)):
         return Source(None, None, BytesIO(given), given)
+    if isinstance(given, TextIOBase):
+        raise _not_binary(given)
     if isinstance(given, Readable):
-        name = getattr(given, "name", None)
         content = given.read()
         if not isinstance(content, bytes):
-            raise ArgumentError("open the file in binary mode ('rb')", file=str(name) if name else None)
+            raise _not_binary(given)
+        name = getattr(given, "name", None)
         return Source(name if isinstance(name, str) else None, None, BytesIO(content), given)
     return Source(None, None, None, given)
+
+
+def _not_binary(file: object) -> ArgumentError:
+    name = getattr(file, "name", None)
+    return ArgumentError("open the file in binary mode ('rb')", file=str(name) if name else None)
 
 
 def open_regular(path: Path, file: str) -> BinaryIO:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from gristmill.errors import GristmillError, LimitError, UnsupportedOpError
+from gristmill.errors import GristmillError, LimitError, UnsupportedOpError, errors_at
 from gristmill.graph import Array, Node
 
 #: No tensor takes more bytes than this.
@@ -112,9 +112,7 @@ class Operator:
         for item in types:
             if min(item.shape, default=0) < 0:
                 raise node.error(f"gives an extent below zero: {list(item.shape)}")
-            if item.nbytes > LARGEST_TENSOR:
-                reason = f"{node.op}: a result of shape {list(item.shape)} is beyond {LARGEST_TENSOR >> 30} GiB"
-                raise LimitError(reason, node=node.name or None)
+            require_size(item.shape, item.dtype.itemsize, node.name, f"{node.op}: a result of shape")
         return types
 
     def evaluate(self, node: Node, inputs: Sequence[Array | None]) -> list[Array]:
@@ -165,6 +163,17 @@ def find(node: Node) -> Operator:
         known = ", ".join(sorted(OPERATORS))
         raise UnsupportedOpError(f"operator {node.op} is not supported; these are: {known}", node=node.name or None)
     return OPERATORS[node.op]
+
+
+def require_size(shape: Sequence[int], itemsize: int, name: str = "", what: str = "shape") -> None:
+    """Refuse shapes of tensors that are too large, or would be if extents of 0 were 1.
+
+    Raises:
+        LimitError: With ``name`` as the node.
+    """
+    extents = [max(extent, 1) for extent in shape] if 0 in shape else shape
+    if math.prod(extents) * itemsize > LARGEST_TENSOR:
+        raise LimitError(f"{what} {list(shape)} is beyond {LARGEST_TENSOR >> 30} GiB", node=name or None)
 
 
 def unsupported(node: Node, reason: str) -> UnsupportedOpError:
@@ -257,10 +266,9 @@ def _count(least: int, greatest: float) -> str:
 @contextmanager
 def _errors_of(node: Node) -> Iterator[None]:
     try:
-        yield
+        with errors_at(node=node.name or None):
+            yield
     except GristmillError:
         raise
-    except MemoryError as error:
-        raise LimitError(f"{node.op}: {error or 'out of memory'}", node=node.name or None) from error
     except (ValueError, TypeError, IndexError, ArithmeticError) as error:
         raise node.error(str(error)) from error

@@ -37,18 +37,17 @@ _SINGLE = {
 }
 
 
-def _table_type(_node: Node, x: Known) -> TensorType:
-    table = _node.attributes["table"]
-    assert isinstance(table, np.ndarray)
+def _table_type(node: Node, x: Known) -> TensorType:
+    table = node.array("table")
+    if table.shape != (256,) or table.itemsize != 1 or x.dtype.itemsize != 1:
+        raise node.error(f"needs a table of 256 bytes, got {table.dtype}{list(table.shape)} for {x.dtype}")
     return TensorType(table.dtype, x.shape)
 
 
 @operator(LOOKUP, rule=_table_type)
 def lookup(node: Node, x: Array) -> Array:
     """``table[x]``, where int8 indexes as the byte that it is."""
-    table = node.attributes["table"]
-    assert isinstance(table, np.ndarray)
-    return np.asarray(table[x.view(np.uint8)])
+    return np.asarray(node.array("table")[x.view(np.uint8)])
 
 
 def keep_bytes(editor: Editor) -> None:
