@@ -95,6 +95,13 @@ def test_arrays_in_any_order_and_read_only_ones_are_taken() -> None:
         ({}, gm.ArgumentError, r"x: nothing is given for this input: x: float32\[n, 3, h, 8\]"),
         ({"x": [[1.0]]}, gm.DTypeError, "x: expected an array of float32, got list"),
         ({"x": np.zeros((1, 3, 4, 8))}, gm.DTypeError, r"expected float32, got float64: pass x\.astype\(np\.float32\)"),
+        (
+            {"x": np.zeros((1, 3, 4, 8), np.dtype("f4").newbyteorder("S"))},
+            gm.DTypeError,
+            r"x: expected float32, got byte-swapped float32: pass x\.astype\(np\.float32\)",
+        ),
+        ([np.zeros((1, 3, 4, 8), "f4")], gm.ArgumentError, r"feeds: expected arrays by name, {'x': \.\.\.}, got list"),
+        (None, gm.ArgumentError, "feeds: expected arrays by name, .* got NoneType"),
         ({"x": np.zeros((3, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[3, 4, 8\]"),
         ({"x": np.zeros((1, 4, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[1, 4, 4, 8\]"),
         (
@@ -104,7 +111,7 @@ def test_arrays_in_any_order_and_read_only_ones_are_taken() -> None:
         ),
     ],
 )
-def test_wrong_inputs_are_named(feeds: dict[str, Any], kind: type[Exception], message: str) -> None:
+def test_wrong_inputs_are_named(feeds: dict[str, Array], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         gm.InferenceSession(small_graph()).run(None, feeds)
 
@@ -116,12 +123,43 @@ def test_wrong_outputs_and_options_are_named() -> None:
         session.run(["y"], feeds)
     with pytest.raises(gm.ShapeError, match="output 0"):
         session.run(None, feeds, out=[np.empty((1, 4), np.float32), None])
-    with pytest.raises(gm.ArgumentError, match="threads: expected a whole number of at least 1, got 0"):
-        gm.InferenceSession(small_graph(), threads=0)
-    with pytest.raises(gm.ArgumentError, match="select"):
-        gm.InferenceSession(small_graph(), select="random")
-    with pytest.raises(gm.IsaError):
-        gm.InferenceSession(small_graph(), isa="mmx").run(None, feeds)
+    for out in (5, np.empty((1, 5), np.float32)):
+        with pytest.raises(gm.ArgumentError, match="out: expected a list with an array for each output, got"):
+            session.run(None, feeds, out=out)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"threads": 0}, gm.ArgumentError, "threads: expected a whole number of at least 1, got 0"),
+        ({"threads": True}, gm.ArgumentError, "threads: expected a whole number of at least 1, got True"),
+        ({"threads": 9999}, gm.ArgumentError, r"threads: must be in 1\.\.256, got 9999"),
+        ({"select": "random"}, gm.ArgumentError, "select: expected 'measure' or 'heuristic', got 'random'"),
+        ({"isa": "mmx"}, gm.IsaError, "isa: unknown level 'mmx'; choose one of: scalar"),
+        ({"isa": ""}, gm.IsaError, "isa: unknown level ''"),
+        ({"isa": 5}, gm.ArgumentError, "isa: expected the name of a level, got 5"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(
+    options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    before = gm.get_isa()
+    with pytest.raises(kind, match=message):
+        gm.InferenceSession(small_graph(), **options)
+    assert gm.get_isa() == before
+
+
+def test_an_empty_list_of_names_asks_for_all_outputs() -> None:
+    session = gm.InferenceSession(small_graph(), threads=1)
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    assert_close(session.run([], feeds), feeds)
+
+
+def test_models_of_float64_are_refused_with_a_remedy() -> None:
+    net = Network()
+    graph = net.graph(net.add("Relu", net.input("n", 3, dtype=np.float64)))
+    with pytest.raises(gm.UnsupportedOpError, match=r"x: values of float64 cannot .*; export the model in float32"):
+        gm.InferenceSession(graph)
 
 
 def test_sessions_run_at_the_level_they_were_given(isa: str) -> None:
@@ -136,9 +174,10 @@ def run_pickled(session: gm.InferenceSession, x: Array) -> Array:
 
 
 def test_sessions_are_pickled() -> None:
-    session = gm.InferenceSession(small_graph(), threads=1)
+    session = gm.InferenceSession(small_graph(), threads=1, isa="scalar", select="heuristic")
     feeds = random_feeds(small_graph(), n=1, h=4)
     again = pickle.loads(pickle.dumps(session))
+    assert (again._threads, again._packer.isa, again._select) == (1, "scalar", "heuristic")
     np.testing.assert_array_equal(again.run(None, feeds)[0], session.run(None, feeds)[0])
 
 

@@ -24,13 +24,23 @@ import numpy.typing as npt
 
 from gristmill.errors import ModelFormatError
 
-__all__ = ["Attribute", "Dimension", "Graph", "GraphBuilder", "Names", "Node", "ValueInfo"]
+__all__ = ["Attribute", "Dimension", "Graph", "GraphBuilder", "Names", "Node", "ValueInfo", "dtype_text"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Array
 _INTEGER = frozenset({int})
 #: A fixed extent, or the name of one that inputs decide.
 Dimension: TypeAlias = int | str
+
+
+def dtype_text(dtype: np.dtype[Any]) -> str:
+    """The name of an element type, with its byte order if that is not the machine's.
+
+    Example:
+        >>> dtype_text(np.dtype("f4")), dtype_text(np.dtype("f4").newbyteorder("S"))
+        ('float32', 'byte-swapped float32')
+    """
+    return dtype.name if dtype.isnative else f"byte-swapped {dtype.name}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gristmill.artefact import save_artefact
 from gristmill.artefact.atomic_file import replace_file
 from gristmill.console import Table, format_bytes
 from gristmill.errors import ArgumentError, DTypeError, ShapeError
-from gristmill.graph import Array, Graph, ValueInfo
+from gristmill.graph import Array, Graph, ValueInfo, dtype_text
 from gristmill.onnx_export import to_onnx
 from gristmill.report import Report
 from gristmill.summary import LayerSummary, count_zeros, is_weight, summarize
@@ -98,7 +98,7 @@ class Model:
                 raise ArgumentError(f"there is no such weight; there are: {', '.join(known)}", node=name)
             array = np.array(value, copy=True)
             if array.dtype != known[name].dtype:
-                raise DTypeError(f"expected {known[name].dtype.name}, got {array.dtype.name}", node=name)
+                raise DTypeError(f"expected {known[name].dtype.name}, got {dtype_text(array.dtype)}", node=name)
             if array.shape != known[name].shape:
                 raise ShapeError(f"expected shape {list(known[name].shape)}, got {list(array.shape)}", node=name)
             array.flags.writeable = False

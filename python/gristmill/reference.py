@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from gristmill.errors import ArgumentError, DTypeError, ShapeError
-from gristmill.graph import Array, Graph, Node, ValueInfo
+from gristmill.graph import Array, Graph, Node, ValueInfo, dtype_text
 from gristmill.operators import Known, find
 
 __all__ = ["check_input", "infer", "run"]
@@ -110,7 +110,7 @@ def check_input(info: ValueInfo, value: Array) -> None:
     """
     if value.dtype != info.dtype:
         remedy = f"convert it with .astype(np.{info.dtype.name})"
-        raise DTypeError(f"expected {info.dtype.name}, got {value.dtype.name}; {remedy}", node=info.name)
+        raise DTypeError(f"expected {info.dtype.name}, got {dtype_text(value.dtype)}; {remedy}", node=info.name)
     if info.shape is None:
         return
     fits = len(info.shape) == value.ndim and all(

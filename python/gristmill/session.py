@@ -16,10 +16,11 @@ from gristmill.artefact import pack_artefact, unpack_artefact
 from gristmill.compile import Cache, CompiledGraph, Packer, compile_graph
 from gristmill.compile.deciding import deciding_inputs
 from gristmill.compile.packer import Selector
+from gristmill.compile.program import require_dtype
 from gristmill.compile.selection import Heuristic, Measured
 from gristmill.compile.timings import Timings
 from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError, UnsupportedOpError
-from gristmill.graph import Dimension, Graph, ValueInfo
+from gristmill.graph import Dimension, Graph, ValueInfo, dtype_text
 from gristmill.loaders import load
 from gristmill.loaders.source import Given
 from gristmill.model import Model
@@ -84,6 +85,8 @@ class InferenceSession:
             never measured.
 
     Raises:
+        ArgumentError: An option makes no sense.
+        IsaError: There is no such level, or not on this machine.
         GristmillError: The model cannot be read or run.
 
     Example:
@@ -107,10 +110,9 @@ class InferenceSession:
         self._start(_graph_of(model), threads, isa, select)
 
     def _start(self, graph: Graph, threads: int | None, isa: str | None, select: str) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ArgumentError(f"expected a whole number of at least 1, got {threads!r}", node="threads")
-        if select not in {"measure", "heuristic"}:
-            raise ArgumentError(f"expected 'measure' or 'heuristic', got {select!r}", node="select")
+        _check_options(threads, isa, select)
+        for info in graph.inputs:
+            require_dtype(info.dtype, info.name)
         self._graph, self._threads, self._select = graph, threads, select
         self._simple = simplify(graph)
         self._packer = Packer(self._selector(isa), isa)
@@ -145,7 +147,7 @@ class InferenceSession:
         """Run once.
 
         Args:
-            output_names: The outputs wanted, in this order; None for all.
+            output_names: The outputs wanted, in this order; None or an empty list for all.
             feeds: An array for each input. Copied if it is not in C order.
             out: An array in C order for each output of the model, or None in the place of one that is to be new.
 
@@ -153,14 +155,15 @@ class InferenceSession:
             The outputs.
 
         Raises:
-            ArgumentError: An input is missing, or a name is unknown.
+            ArgumentError: An input is missing, a name is unknown, or an argument is of another kind.
             DTypeError: An array has another element type.
             ShapeError: An array has another rank or shape.
         """
+        self._check_arguments(feeds, out)
         arrays = self._arrays(feeds)
         plan = self._compiled(arrays).plan
         results = plan.run(arrays, None if out is None else list(out), threads=self._threads)
-        if output_names is None:
+        if not output_names:
             return results
         by_name = dict(zip((info.name for info in self._graph.outputs), results, strict=True))
         for name in output_names:
@@ -188,6 +191,14 @@ class InferenceSession:
             raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
         arrays = self._arrays(dict(zip(names, inputs, strict=True)))
         return profile_plan(self._compiled(arrays), arrays, self._threads, runs, self._packer.isa)
+
+    def _check_arguments(self, feeds: object, out: object) -> None:
+        if not isinstance(feeds, Mapping):
+            names = ", ".join(f"{name!r}: ..." for name, _ in self._wanted)
+            reason = f"expected arrays by name, {{{names}}}, got {type(feeds).__name__}"
+            raise ArgumentError(reason, node="feeds")
+        if out is not None and not isinstance(out, Sequence):
+            raise ArgumentError(f"expected a list with an array for each output, got {type(out).__name__}", node="out")
 
     def _arrays(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The arrays in the order of the inputs, their element types checked."""
@@ -257,7 +268,7 @@ class InferenceSession:
         if not isinstance(value, np.ndarray):
             return DTypeError(f"expected an array of {dtype.name}, got {type(value).__name__}", node=name)
         remedy = f"pass {name}.astype(np.{dtype.name})"
-        return DTypeError(f"expected {dtype.name}, got {value.dtype.name}: {remedy}", node=name)
+        return DTypeError(f"expected {dtype.name}, got {dtype_text(value.dtype)}: {remedy}", node=name)
 
     @staticmethod
     def _refuse_name(name: str, infos: Sequence[ValueInfo], kind: str) -> None:
@@ -274,6 +285,20 @@ class InferenceSession:
     def __repr__(self) -> str:
         sides = [", ".join(map(str, side)) for side in (self._graph.inputs, self._graph.outputs)]
         return f"<InferenceSession {sides[0]} -> {sides[1]}, level {self._packer.isa or _core.get_isa()}>"
+
+
+def _check_options(threads: object, isa: object, select: object) -> None:
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ArgumentError(f"expected a whole number of at least 1, got {threads!r}", node="threads")
+        _core.Plan(0, [], []).run([], None, threads=threads)  # refuses more than there can be
+    if isa is not None:
+        if not isinstance(isa, str):
+            raise ArgumentError(f"expected the name of a level, got {isa!r}", node="isa")
+        if isa not in _core.supported_isas():
+            _core.set_isa(isa)  # refuses it, and says why
+    if select not in {"measure", "heuristic"}:
+        raise ArgumentError(f"expected 'measure' or 'heuristic', got {select!r}", node="select")
 
 
 def _graph_of(model: Model | Graph | Given) -> Graph:

@@ -281,7 +281,9 @@ def require_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """Refuse element types that no step works on."""
     if dtype not in DTYPES:
         names = ", ".join(sorted(item.name for item in DTYPES))
-        raise UnsupportedOpError(f"values of {dtype.name} cannot be run; these can: {names}", node=name or None)
+        remedy = "; export the model in float32 (of PyTorch: model.float() before)" if dtype == np.float64 else ""
+        reason = f"values of {dtype.name} cannot be run; these can: {names}{remedy}"
+        raise UnsupportedOpError(reason, node=name or None)
     return dtype
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.errors import ArgumentError, DTypeError, ShapeError
-from gristmill.graph import Array, Graph
+from gristmill.graph import Array, Graph, dtype_text
 from gristmill.optimizer.files import read_arrays
 from gristmill.optimizer.spill import spilled
 from gristmill.reference import check_input
@@ -140,7 +140,7 @@ def _samples(graph: Graph, feeds: Mapping[str, Array]) -> int:
         value = feeds[info.name]
         if value.dtype != info.dtype:
             fix = f"convert it with .astype(np.{info.dtype.name})"
-            reason = f"expected {info.dtype.name}, got {value.dtype.name}; {fix}"
+            reason = f"expected {info.dtype.name}, got {dtype_text(value.dtype)}; {fix}"
             raise DTypeError(reason, node=f"calibration: {info.name}")
         if value.ndim == 0 or (info.shape is not None and value.ndim != len(info.shape)):
             expected = "one axis or more" if info.shape is None else f"{len(info.shape)} axes"
