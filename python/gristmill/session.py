@@ -19,7 +19,7 @@ from gristmill.compile.packer import Selector
 from gristmill.compile.program import require_dtype
 from gristmill.compile.selection import Heuristic, Measured
 from gristmill.compile.timings import Timings
-from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError, UnsupportedOpError
+from gristmill.errors import ArgumentError, DTypeError, GristmillError, ShapeError, UnsupportedOpError, errors_at
 from gristmill.graph import Dimension, Graph, ValueInfo, dtype_text
 from gristmill.loaders import load
 from gristmill.loaders.source import Given
@@ -107,14 +107,15 @@ class InferenceSession:
         isa: str | None = None,
         select: str = "measure",
     ) -> None:
-        self._start(_graph_of(model), threads, isa, select)
+        self._start(*_graph_of(model), threads, isa, select)
 
-    def _start(self, graph: Graph, threads: int | None, isa: str | None, select: str) -> None:
+    def _start(self, graph: Graph, file: str | None, threads: int | None, isa: str | None, select: str) -> None:
         _check_options(threads, isa, select)
-        for info in graph.inputs:
-            require_dtype(info.dtype, info.name)
-        self._graph, self._threads, self._select = graph, threads, select
-        self._simple = simplify(graph)
+        self._graph, self._file, self._threads, self._select = graph, file, threads, select
+        with errors_at(file=file):
+            for info in graph.inputs:
+                require_dtype(info.dtype, info.name)
+            self._simple = simplify(graph)
         self._packer = Packer(self._selector(isa), isa)
         self._deciding = deciding_inputs(self._simple)
         self._plans: OrderedDict[_Key, CompiledGraph] = OrderedDict()
@@ -158,11 +159,15 @@ class InferenceSession:
             ArgumentError: An input is missing, a name is unknown, or an argument is of another kind.
             DTypeError: An array has another element type.
             ShapeError: An array has another rank or shape.
+            OutOfMemoryError: Memory does not suffice for inputs of these shapes.
         """
         self._check_arguments(feeds, out)
         arrays = self._arrays(feeds)
-        plan = self._compiled(arrays).plan
-        results = plan.run(arrays, None if out is None else list(out), threads=self._threads)
+        compiled = self._compiled(arrays)
+        try:
+            results = compiled.plan.run(arrays, None if out is None else list(out), threads=self._threads)
+        except MemoryError as error:
+            raise compiled.lack_of_memory(self._file) from error
         if not output_names:
             return results
         by_name = dict(zip((info.name for info in self._graph.outputs), results, strict=True))
@@ -190,7 +195,11 @@ class InferenceSession:
         if len(inputs) != len(names):
             raise ArgumentError(f"expected {len(names)} inputs, got {len(inputs)}", node="inputs")
         arrays = self._arrays(dict(zip(names, inputs, strict=True)))
-        return profile_plan(self._compiled(arrays), arrays, self._threads, runs, self._packer.isa)
+        compiled = self._compiled(arrays)
+        try:
+            return profile_plan(compiled, arrays, self._threads, runs, self._packer.isa)
+        except MemoryError as error:
+            raise compiled.lack_of_memory(self._file) from error
 
     def _check_arguments(self, feeds: object, out: object) -> None:
         if not isinstance(feeds, Mapping):
@@ -244,7 +253,8 @@ class InferenceSession:
             decides = info.name in self._deciding
             known[info.name] = np.array(given) if decides else TensorType(info.dtype, given.shape)
         cache = Cache.of_machine(self._threads or _core.get_num_threads())
-        compiled = compile_graph(self._simple, known, self._packer, cache)
+        with errors_at(file=self._file):
+            compiled = compile_graph(self._simple, known, self._packer, cache)
         with self._lock:
             self._plans[key] = compiled
             if len(self._plans) > KEPT_PLANS:
@@ -277,10 +287,17 @@ class InferenceSession:
 
     def __getstate__(self) -> dict[str, object]:
         data = b"".join(pack_artefact(self._graph))
-        return {"graph": data, "threads": self._threads, "isa": self._packer.isa, "select": self._select}
+        return {
+            "graph": data,
+            "file": self._file,
+            "threads": self._threads,
+            "isa": self._packer.isa,
+            "select": self._select,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._start(unpack_artefact(state["graph"]), state["threads"], state["isa"], state["select"])
+        graph = unpack_artefact(state["graph"])
+        self._start(graph, state["file"], state["threads"], state["isa"], state["select"])
 
     def __repr__(self) -> str:
         sides = [", ".join(map(str, side)) for side in (self._graph.inputs, self._graph.outputs)]
@@ -301,12 +318,12 @@ def _check_options(threads: object, isa: object, select: object) -> None:
         raise ArgumentError(f"expected 'measure' or 'heuristic', got {select!r}", node="select")
 
 
-def _graph_of(model: Model | Graph | Given) -> Graph:
+def _graph_of(model: Model | Graph | Given) -> tuple[Graph, str | None]:
+    """The graph, and the file that it came from, if it is known."""
     if isinstance(model, Graph):
-        return model
-    if isinstance(model, Model):
-        return model.graph
-    return load(model).graph
+        return model, None
+    found = model if isinstance(model, Model) else load(model)
+    return found.graph, found.source
 
 
 def _is_fixed(info: ValueInfo) -> bool:

@@ -30,8 +30,8 @@ from gristmill.compile.program import Program, Step, Value, View, require_dtype
 from gristmill.compile.registry import LOWERINGS, find_lowering
 from gristmill.compile.selection import Heuristic
 from gristmill.compile.slicing import Cache
-from gristmill.errors import DTypeError, UnsupportedOpError
-from gristmill.graph import Graph
+from gristmill.errors import DTypeError, GristmillError, OutOfMemoryError, UnsupportedOpError, errors_at
+from gristmill.graph import Graph, Node
 from gristmill.operators import Known
 
 __all__ = ["LOWERINGS", "Cache", "CompiledGraph", "Packer", "compile_graph"]
@@ -67,6 +67,17 @@ class CompiledGraph:
     choices: dict[str, Choice]
     weight_bytes: dict[str, int]
 
+    def lack_of_memory(self, file: str | None = None) -> OutOfMemoryError:
+        """The error of a run for which memory does not suffice: what it needs, and the node that needs the most."""
+        results = [(node, self.types[name]) for node in self.graph.nodes for name in node.outputs if name]
+        node, largest = max(results, key=lambda item: item[1].nbytes, default=(None, None))
+        outputs = sum(self.types[info.name].nbytes for info in self.graph.outputs)
+        reason = f"a run takes {outputs} bytes of outputs and {self.plan.arena_bytes} between steps"
+        if node is not None and largest is not None:
+            reason += f", the result {largest.dtype.name}{list(largest.shape)} of this {node.op} {largest.nbytes}"
+        reason = f"memory does not suffice: {reason}; run smaller inputs"
+        return OutOfMemoryError(reason, node=node.name if node else None, file=file)
+
 
 def compile_graph(
     graph: Graph, inputs: Mapping[str, Known], packer: Packer | None = None, cache: Cache | None = None
@@ -96,7 +107,7 @@ def _compiled(levels: Sequence[Level], packer: Packer) -> CompiledGraph:
         _add_part(program, part)
     for node in level.graph.nodes[inner[-1].end if inner else 0 :]:
         if any(name and program.known(name) is None for name in node.outputs):
-            find_lowering(node)(program, node)
+            _lower(program, node)
     bind_outputs(program)
     drop_copies(program)
     work_in_place(program)
@@ -109,6 +120,17 @@ def _compiled(levels: Sequence[Level], packer: Packer) -> CompiledGraph:
     if part is not None:
         packed, program.choices = part.weight_bytes | packed, part.choices | program.choices
     return CompiledGraph(_emit(program, place(program)), level.graph, level.types, program.choices, packed)
+
+
+def _lower(program: Program, node: Node) -> None:
+    """Append a node's steps; errors about one of its values or weights name the node first."""
+    try:
+        with errors_at(node=node.name):
+            find_lowering(node)(program, node)
+    except GristmillError as error:
+        if error.node != node.name:
+            error.reason, error.node = f"{node.op}: {error.node}: {error.reason}", node.name
+        raise
 
 
 def _add_part(program: Program, part: CompiledGraph) -> None:

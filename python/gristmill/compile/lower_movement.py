@@ -9,7 +9,7 @@ import numpy as np
 from gristmill.compile.arithmetic import fill
 from gristmill.compile.program import Program, View, unsupported
 from gristmill.compile.registry import lowers
-from gristmill.graph import Node
+from gristmill.graph import Array, Node
 from gristmill.operators import find
 from gristmill.operators.movement import split_extents
 
@@ -142,24 +142,25 @@ def _pad_by_edges(program: Program, node: Node, begins: list[int], ends: list[in
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         if begin or end:
             count = value.shape[axis]
-            origins = [_origin(node, place, count) for place in range(-begin, count + end)]
+            origins = _origins(node, np.arange(-begin, count + end, dtype=np.int64), count)
             shape = (*value.shape[:axis], len(origins), *value.shape[axis + 1 :])
             out = program.scratch(value.dtype, shape)
-            program.step("gather", node, [value, program.constant(np.array(origins, np.int64))], [out], axis)
+            program.step("gather", node, [value, program.constant(origins)], [out], axis)
             value = out
     program.alias(node.outputs[0], value)
 
 
-def _origin(node: Node, place: int, count: int) -> int:
-    """The element of an axis that stands at a place which may lie outside of it."""
+def _origins(node: Node, places: Array, count: int) -> Array:
+    """The elements of an axis that stand at places which may lie outside of it."""
     mode = node.text("mode", "constant")
     if mode == "edge":
-        return min(max(place, 0), count - 1)
+        return places.clip(0, count - 1)
     if mode == "wrap":
-        return place % count
+        return np.mod(places, count)
     if mode == "reflect":
         period = max(2 * count - 2, 1)
-        return min(place % period, period - place % period) if count > 1 else 0
+        within = np.mod(places, period)
+        return np.minimum(within, period - within) if count > 1 else np.zeros_like(places)
     raise unsupported(node, f"mode {mode!r}")
 
 

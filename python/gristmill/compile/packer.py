@@ -86,8 +86,12 @@ class ZeroPattern:
         density = _core.count_nonzero(weights) / max(weights.size, 1)
         if density >= HOPELESS:
             return ZeroPattern(density, 1.0)
-        taps_first = weights.reshape(*weights.shape[:2], -1).swapaxes(1, 2) if weights.shape[1] % 4 == 0 else weights
-        rows = taps_first.reshape(len(weights), -1)
+        taps_first = (
+            weights.reshape(*weights.shape[:2], math.prod(weights.shape[2:])).swapaxes(1, 2)
+            if weights.shape[1] % 4 == 0
+            else weights
+        )
+        rows = taps_first.reshape(len(weights), math.prod(weights.shape[1:]))
         groups = np.ascontiguousarray(rows[:, : rows.shape[1] // 4 * 4]).view(np.uint32)
         return ZeroPattern(density, 4 * np.count_nonzero(groups) / max(weights.size, 1))
 
