@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +148,118 @@ def test_wrong_files_are_one_line(capsys: pytest.CaptureFixture[str], model_file
     (tmp_path / "x.npy").write_bytes(b"hello")
     assert main(["run", model_file, "--input", str(tmp_path / "x.npy")]) == 2
     assert "x.npy: is no .npy or .npz file" in capsys.readouterr().err
+
+
+def object_archive(path: Path) -> None:
+    np.savez(path, x=np.array([{}], object))
+
+
+def huge_array(path: Path, rows: int = 1 << 60) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, 3)})
+
+
+def huge_member(path: Path) -> None:
+    huge_array(path, 1 << 62)
+    header = path.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header)
+
+
+def unknown_method(path: Path) -> None:
+    np.savez(path, x=np.ones((1, 3), np.float32))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 10] = 99
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_bytes(b"PK\3\4junk" * 9), object_archive, huge_array, huge_member, unknown_method]
+)
+def test_damaged_arrays_are_one_line(
+    capsys: pytest.CaptureFixture[str], model_file: str, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "x.npz"
+    make(path)
+    assert main(["run", model_file, "--input", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gristmill: {path}: is no .npy or .npz file that can be read: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("GRISTMILL_ISA", "avx9"), ("GRISTMILL_NUM_THREADS", "abc")])
+@pytest.mark.parametrize("program", [["-m", "gristmill"], ["gristmill"]])
+def test_wrong_environments_are_one_line(tmp_path: Path, name: str, value: str, program: list[str]) -> None:
+    script = tmp_path / "gristmill"
+    script.write_text("from gristmill.cli import main\nraise SystemExit(main())\n")
+    where = {"cwd": tmp_path, "env": os.environ | {name: value}}
+    found = subprocess.run([sys.executable, *program, "cpu"], capture_output=True, text=True, check=False, **where)  # type: ignore[call-overload]
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith(f"gristmill: {name}: ")
+    assert found.stderr.count("\n") == 1
+    command = [sys.executable, "-c", "import gristmill"]
+    assert b"Error" in subprocess.run(command, capture_output=True, check=False, **where).stderr  # type: ignore[call-overload]
+
+
+def test_lack_of_memory_is_one_line(
+    capsys: pytest.CaptureFixture[str], model_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_session: gm.InferenceSession, *_arguments: object) -> None:
+        raise MemoryError
+
+    assert main(["run", model_file, "--shape", f"x={1 << 50}x{1 << 50}"]) == 2
+    assert "x: random values of shape 1125899906842624×1125899906842624 do not fit" in capsys.readouterr().err
+    monkeypatch.setattr(gm.InferenceSession, "run", fail)
+    assert main(["run", model_file]) == 2
+    assert capsys.readouterr().err == "gristmill: memory does not suffice\n"
+
+
+def test_json_has_null_for_what_it_has_no_number_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    net = Network()
+    save_artefact(net.graph(net.add("Log", net.input("n"))), tmp_path / "m.grist")
+    np.save(tmp_path / "x.npy", np.array([-1, 0], np.float32))
+    command = ["run", str(tmp_path / "m.grist"), "--input", str(tmp_path / "x.npy"), "--seconds", "0", "--json"]
+    assert main(command) == 0
+    (figures,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["outputs"].values()
+    assert (figures["least"], figures["mean"], figures["greatest"]) == (None, None, None)
+
+
+def test_outputs_are_written_under_the_name_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = Network()
+    save_artefact(net.graph(net.add("Relu", net.input("n", 2), name="file")), tmp_path / "m.grist")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "m.grist", "--output", "."]) == 2
+    assert capsys.readouterr().err.startswith("gristmill: .: cannot be written")
+    assert sorted(os.listdir()) == ["m.grist"]
+    assert main(["run", "m.grist", "--output", "y", "--seconds", "0"]) == 0
+    assert sorted(os.listdir()) == ["m.grist", "y"]
+    with np.load("y") as stored:
+        assert stored["file"].shape == (1, 2)
+
+
+def test_shapes_of_random_inputs_are_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    net = Network()
+    path = str(tmp_path / "m.grist")
+    save_artefact(net.graph(net.conv(net.input("n", 3, "h", "w"), 3, 4, 5, pads=(0, 0, 0, 0))), path)
+    assert main(["run", path]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gristmill: {path}: ")
+    assert error.endswith("; random inputs were x=1x3x1x1: give others with --batch or --shape\n")
+    document = run_json(capsys, "run", path, "--shape", "x=2x3x9x8", "--seconds", "0")
+    outputs = document["outputs"]
+    assert isinstance(outputs, dict)
+    assert [value["shape"] for value in outputs.values()] == [[2, 4, 5, 4]]
+    for shape, message in (("y=1x3", "--shape: there is no input y; there are: x n×3×h×w"), ("x=1x3", "x: expected")):
+        assert main(["run", path, "--shape", shape]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["run", path, "--shape", "x=1x3x9x9", "--input", "x.npy"]) == 2
+    assert "--shape: is for random inputs" in capsys.readouterr().err
+    for text in ("x", "=1", "x=1x", "x=-1", "x=a"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["run", path, "--shape", text])
+    assert options.named_shape("a=b=") == ("a=b", ())
 
 
 def test_positive_int_refuses_what_int_would_take() -> None:

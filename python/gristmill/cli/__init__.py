@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from gristmill import __version__
+from gristmill._environment import check_environment
 from gristmill.cli import bench, compare, cpu, demo, evaluate, inspect, optimize, prune, quantize, run, sensitivity
 from gristmill.errors import GristmillError
 
@@ -31,14 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 2 for a mistake in the input, 130 when interrupted."""
     arguments = build_parser().parse_args(argv)
     try:
+        check_environment()
         code: int = arguments.run(arguments)
         sys.stdout.flush()
-    except GristmillError as error:
-        print(f"gristmill: {error}", file=sys.stderr)
-        return 2
-    except FileNotFoundError as error:
-        print(f"gristmill: {error.filename}: there is no such file", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("gristmill: interrupted", file=sys.stderr)
         return 130
@@ -46,8 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"gristmill: {where}{error.strerror or error}", file=sys.stderr)
+    except (GristmillError, MemoryError, OSError) as error:
+        print(f"gristmill: {' '.join(_text(error).splitlines())}", file=sys.stderr)
         return 2
     return code
+
+
+def _text(error: GristmillError | MemoryError | OSError) -> str:
+    if isinstance(error, GristmillError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice{f': {error}' if str(error) else ''}"
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: there is no such file"
+    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

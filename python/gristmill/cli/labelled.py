@@ -11,9 +11,7 @@ import numpy.typing as npt
 from gristmill.graph import Array
 from gristmill.model import Model
 from gristmill.optimizer.calibration import LABELS, inputs_of
-from gristmill.optimizer.files import one_of, read_arrays
-
-_EVERYTHING = 1 << 62
+from gristmill.optimizer.files import ALL_ROWS, one_of, read_arrays
 
 #: For the help of commands.
 KEYS = (
@@ -29,12 +27,12 @@ def read_labelled(model: Model, path: str, labels: str | None) -> tuple[dict[str
         ArgumentError: There is no array for an input, or there are no classes.
         OSError: A file cannot be read.
     """
-    stored = read_arrays(path, _EVERYTHING)
+    stored = read_arrays(path, ALL_ROWS)
     inputs = inputs_of(model.graph, stored)
     named = stored if isinstance(stored, dict) else {}
     source = path
     if labels is not None:
-        given, source = read_arrays(labels, _EVERYTHING), os.fspath(labels)
+        given, source = read_arrays(labels, ALL_ROWS), os.fspath(labels)
         if isinstance(given, np.ndarray):
             return inputs, given
         named = given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,15 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def named_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``NAME=1x3x224x224``, for argparse."""
+    name, separator, extents = text.rpartition("=")
+    parts = extents.split("x") if extents else []
+    if not separator or not name or not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected NAME=SHAPE such as x=1x3x224x224, got {text!r}")
+    return name, tuple(map(int, parts))
+
+
 def check_writable(*paths: Path | None) -> None:
     """Refuse files that could not be written, before the work whose results they are to hold.
 
@@ -45,6 +55,16 @@ def check_writable(*paths: Path | None) -> None:
 
 
 def print_json(document: object) -> None:
-    """Write a document to standard output, indented."""
-    json.dump(document, sys.stdout, indent=2)
+    """Write a document to standard output, indented; JSON has no NaN and no infinities, which become null."""
+    json.dump(_finite(document), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def _finite(document: object) -> object:
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    return document

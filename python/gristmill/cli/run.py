@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from gristmill.cli import options
 from gristmill.console import Console, Table, format_seconds, status
-from gristmill.errors import ArgumentError
+from gristmill.errors import ArgumentError, GristmillError, LimitError
+from gristmill.optimizer.files import ALL_ROWS, read_arrays, write_arrays
 from gristmill.session import InferenceSession, TensorInfo
 from gristmill.timing import interleave
 
@@ -28,6 +30,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--batch", type=options.positive_int, default=1, metavar="N", help="open extents of random inputs"
     )
+    parser.add_argument(
+        "--shape",
+        type=options.named_shape,
+        action="append",
+        default=[],
+        metavar="NAME=1x3x224x224",
+        help="the shape of a random input; may be repeated",
+    )
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="time to measure for (default: 1)")
     parser.add_argument("--profile", action="store_true", help="show the time of each step")
     options.add_json_option(parser)
@@ -35,45 +45,87 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
-def _feeds(session: InferenceSession, path: str | None, batch: int) -> dict[str, Array]:
+def _feeds(session: InferenceSession, path: str | None, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     infos = session.get_inputs()
     if path is None:
-        return {info.name: _random(info, batch) for info in infos}
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ArgumentError(f"is no .npy or .npz file: {error}", file=path) from None
+        return {info.name: _random(info, shapes[info.name]) for info in infos}
+    stored = read_arrays(path, ALL_ROWS)
     if isinstance(stored, np.ndarray):
         if len(infos) != 1:
             names = ", ".join(info.name for info in infos)
             raise ArgumentError(f"holds one array, but the model takes {names}: use .npz", file=path)
         return {infos[0].name: stored}
-    with stored:
-        return {name: stored[name] for name in stored.files}
+    return stored
 
 
-def _random(info: TensorInfo, batch: int) -> Array:
-    if info.shape is None:
-        raise ArgumentError("has an open number of axes: give it with --input", node=info.name)
-    shape = [extent if isinstance(extent, int) else batch for extent in info.shape]
+def _shapes(session: InferenceSession, arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """The shape of each random input."""
+    infos, given = session.get_inputs(), dict(arguments.shape)
+    unknown = [name for name in given if name not in {info.name for info in infos}]
+    if arguments.input is not None and given:
+        raise ArgumentError("is for random inputs, and --input gives others", node="--shape")
+    if unknown:
+        raise ArgumentError(
+            f"there is no input {unknown[0]}; there are: {', '.join(map(_text, infos))}", node="--shape"
+        )
+    if arguments.input is not None:
+        return {}
+    for info in infos:
+        if info.shape is None and info.name not in given:
+            reason = f"has an open number of axes: give it with --input or --shape {info.name}=1x3x224x224"
+            raise ArgumentError(reason, file=arguments.model, node=info.name)
+    guessed = {info.name: _closed(info, arguments.batch) for info in infos}
+    return guessed | given
+
+
+def _closed(info: TensorInfo, batch: int) -> tuple[int, ...]:
+    return tuple(extent if isinstance(extent, int) else batch for extent in info.shape or ())
+
+
+def _text(info: TensorInfo) -> str:
+    return f"{info.name} {'of any shape' if info.shape is None else '×'.join(map(str, info.shape))}"
+
+
+def _random(info: TensorInfo, shape: tuple[int, ...]) -> Array:
     generator = np.random.default_rng(0)
-    if info.dtype.kind == "f":
-        return generator.standard_normal(shape).astype(info.dtype)
-    return generator.integers(0, 2 if info.dtype.kind == "b" else 128, shape).astype(info.dtype)
+    try:
+        if info.dtype.kind == "f":
+            return generator.standard_normal(shape).astype(info.dtype)
+        return generator.integers(0, 2 if info.dtype.kind == "b" else 128, shape).astype(info.dtype)
+    except (ValueError, MemoryError):
+        reason = f"random values of shape {'×'.join(map(str, shape))} do not fit into memory"
+        raise LimitError(reason, node=info.name) from None
+
+
+def _first_run(session: InferenceSession, feeds: Mapping[str, Array], arguments: argparse.Namespace) -> list[Array]:
+    """The results; errors name the file, and the options that say what open extents of random inputs are."""
+    try:
+        return session.run(None, feeds)
+    except GristmillError as error:
+        given = dict(arguments.shape)
+        guessed = [
+            f"{info.name}={'x'.join(map(str, feeds[info.name].shape))}"
+            for info in session.get_inputs()
+            if arguments.input is None and info.name not in given and info.shape != feeds[info.name].shape
+        ]
+        error.file = error.file or arguments.model
+        if guessed:
+            error.reason += f"; random inputs were {', '.join(guessed)}: give others with --batch or --shape"
+        raise
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    options.check_writable(arguments.output)
     session = InferenceSession(arguments.model, threads=arguments.threads)
-    feeds = _feeds(session, arguments.input, arguments.batch)
-    results = session.run(None, feeds)
+    feeds = _feeds(session, arguments.input, _shapes(session, arguments))
+    results = _first_run(session, feeds, arguments)
     names = [info.name for info in session.get_outputs()]
     with status("measuring"):
         timing = interleave({"run": lambda: session.run(None, feeds)}, seconds=max(arguments.seconds, 0.0))["run"]
     profile = session.profile(*feeds.values()) if arguments.profile else None
     if arguments.output is not None:
-        named: dict[str, Any] = dict(zip(names, results, strict=True))
-        np.savez(arguments.output, **named)
+        write_arrays(arguments.output, dict(zip(names, results, strict=True)))
     if arguments.json:
         document: dict[str, object] = {
             "outputs": {name: _summary(value) for name, value in zip(names, results, strict=True)},
@@ -102,5 +154,6 @@ def _summary(value: Array) -> dict[str, Any]:
     figures: dict[str, Any] = {"dtype": value.dtype.name, "shape": list(value.shape)}
     if value.size:
         wide = value.astype(np.float64)
-        figures |= {"least": float(wide.min()), "mean": float(wide.mean()), "greatest": float(wide.max())}
+        with np.errstate(all="ignore"):
+            figures |= {"least": float(wide.min()), "mean": float(wide.mean()), "greatest": float(wide.max())}
     return figures

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gristmill.errors import ArgumentError
 from gristmill.graph import Array, Graph, ValueInfo
 from gristmill.optimizer.calibration import CalibrationData, make_batches
+from gristmill.optimizer.files import write_arrays
 
 __all__ = ["Samples", "gather", "random_input", "save_arrays"]
 
@@ -58,8 +57,6 @@ def gather(graph: Graph, data: CalibrationData | None, limit: int) -> Samples:
             "Random inputs, since no calibration data was given: agreement and pruning say nothing about real inputs."
         )
         return Samples(arrays, arrays, True, note)
-    if isinstance(data, (str, os.PathLike)):
-        _check_readable(data)
     batches = make_batches(graph, data, limit + max(limit // 3, 1))
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     size, total = len(next(iter(batches[0].values()))), len(next(iter(arrays.values())))
@@ -92,13 +89,5 @@ def random_input(info: ValueInfo, count: int) -> Array:
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> str:
     """Write arrays for another process; returns the path."""
-    named: dict[str, Any] = dict(arrays)
-    np.savez(path, **named)
+    write_arrays(path, arrays)
     return str(path)
-
-
-def _check_readable(path: str | os.PathLike[str]) -> None:
-    try:
-        np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ArgumentError(f"is no .npy or .npz file: {error}", file=os.fspath(path)) from None

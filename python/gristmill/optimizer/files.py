@@ -1,7 +1,8 @@
-"""Array files: ``.npy`` and ``.npz``, of which no more is read than is wanted."""
+"""Array files: ``.npy`` and ``.npz``, of which no more is read than is wanted, and ``.npz`` written in one step."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
@@ -12,10 +13,20 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.lib import format as npy
 
+from gristmill.artefact.atomic_file import replace_file
 from gristmill.errors import ArgumentError
 from gristmill.graph import Array
 
-__all__ = ["read_arrays"]
+__all__ = ["ALL_ROWS", "one_of", "read_arrays", "write_arrays"]
+
+
+#: More rows than any file has.
+ALL_ROWS = 1 << 62
+#: What numpy and zipfile raise about files that are damaged, encrypted, or say that they are absurdly large.
+_DAMAGED: tuple[type[Exception], ...] = (
+    *(ValueError, TypeError, EOFError, RuntimeError, SyntaxError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def read_arrays(path: str | os.PathLike[str], rows: int) -> Array | dict[str, Array]:
@@ -29,14 +40,17 @@ def read_arrays(path: str | os.PathLike[str], rows: int) -> Array | dict[str, Ar
         OSError: It cannot be read.
     """
     try:
-        if zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"PK"
+        if zipped:
             with zipfile.ZipFile(path) as archive:
                 return {
                     name.removesuffix(".npy"): _read(cast("BinaryIO", archive.open(name)), rows)
                     for name in archive.namelist()
                 }
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with np.errstate(over="ignore"):  # of the size that a header tells
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _DAMAGED as error:
         raise ArgumentError(f"is no .npy or .npz file that can be read: {error}", file=os.fspath(path)) from None
     assert isinstance(loaded, np.ndarray)
     return loaded
@@ -56,6 +70,20 @@ def _read(stream: BinaryIO, rows: int) -> Array:
         if len(data) != size:
             raise ValueError("it ends too early")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Write an ``.npz`` file of that very name, in one step; arrays may have any names.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, value in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, value, allow_pickle=False)
+    replace_file(path, [stream.getbuffer()])
 
 
 def one_of(arrays: Mapping[str, Array], names: tuple[str, ...], path: str) -> Array:
