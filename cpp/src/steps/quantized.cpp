@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "affine_table.h"
 #include "byte_sum.h"
@@ -15,6 +18,16 @@
 
 namespace gristmill {
 namespace {
+
+/// The least and the greatest of the numbers and 0, where NaN is none.
+std::pair<float, float> range_of_numbers(std::span<const float> x) {
+  float low = 0, high = 0;
+  for (const float number : x) {
+    if (number < low) low = number;
+    if (number > high) high = number;
+  }
+  return {low, high};
+}
 
 class DynamicQuantizeStep final : public Step {
  public:
@@ -31,9 +44,15 @@ class DynamicQuantizeStep final : public Step {
     std::uint8_t* out = frame.at<std::uint8_t>(out_);
     float low = 0, high = 0;
     kernels_.min_max_run(x, count_, &low, &high);
+    if (!std::isfinite(high - low)) std::tie(low, high) = range_of_numbers({x, count_});
     const float extent = high - low;
-    if (!std::isfinite(extent))
-      throw Error(ErrorKind::argument, "x", "holds NaN, infinite or too large values");
+    if (!std::isfinite(extent)) {
+      const auto point = static_cast<std::uint8_t>(std::isinf(low) ? 255 : 0);
+      std::transform(x, x + count_, out, [point](float number) { return std::isfinite(number) ? point : 0; });
+      *frame.at<float>(scale_) = std::numeric_limits<float>::infinity();
+      *frame.at<std::uint8_t>(zero_point_) = point;
+      return;
+    }
     const float scale = extent == 0 ? 1.0f : std::max(extent / 255.0f, std::numeric_limits<float>::min());
     const float zero = std::nearbyint(std::clamp(0.0f - low / scale, 0.0f, 255.0f));
     const Affine map = division_map(scale, static_cast<std::int32_t>(zero));

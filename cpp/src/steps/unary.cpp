@@ -101,7 +101,9 @@ constexpr auto celu = [](float x, float alpha, float) {
   return (x > 0.0f ? x : 0.0f) + (below > 0.0f ? 0.0f : below);
 };
 constexpr auto swish = [](float x, float alpha, float) { return x / (1.0f + std::exp(-alpha * x)); };
-constexpr auto thresholded_relu = [](float x, float alpha, float) { return x <= alpha ? 0.0f : x; };
+constexpr auto thresholded_relu = [](float x, float alpha, float) {
+  return x > alpha || std::isnan(x) ? x : 0.0f;
+};
 
 struct UnaryRow {
   std::string_view name;

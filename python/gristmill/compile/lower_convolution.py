@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gristmill.compile.arithmetic import INT32, combine, fill, number, spread_along
 from gristmill.compile.convolution import Convolution
 from gristmill.compile.lower_matmul import requantize
-from gristmill.compile.products import Zero, convolve_images
+from gristmill.compile.products import Zero, convolve_images, multiply
 from gristmill.compile.program import Program, Value
 from gristmill.compile.registry import lowers
 from gristmill.dense import Epilogue
@@ -48,17 +50,52 @@ def lower_byte_conv(program: Program, node: Node) -> None:
 
 @lowers("ConvTranspose")
 def lower_conv_transpose(program: Program, node: Node) -> None:
-    """A convolution with turned kernels over an image with zeros between its elements."""
-    x, out = program.value(node.inputs[0]), program.result(node.outputs[0])
+    """A convolution with turned kernels over an image with zeros between its elements.
+
+    Zeros times infinity are no numbers: weights that are not known to be finite go another way.
+    """
+    x, out, weights = program.value(node.inputs[0]), program.result(node.outputs[0]), program.known(node.inputs[1])
     window = transposed_window(node, program.type(node.inputs[0]), program.type(node.inputs[1]))
-    weights = _turned(program, node)
+    if weights is None or not np.isfinite(weights).all():
+        _scatter(program, node, x, window, out)
+        return
     spread, forward = _spread(program, node, x, window)
     whole = (*out.shape[:2], *forward.output)
     target = out if whole == out.shape else program.scratch(out.dtype, whole)
-    _convolve(program, node, spread, weights, forward, target)
+    _convolve(program, node, spread, _turned(program, node, weights), forward, target)
     if target is not out:
         starts = [0, 0, *(max(begin - span + 1, 0) for begin, span in zip(window.begins, window.spans, strict=True))]
         program.copy(node, target.view().slices(starts, out.shape, [1] * len(out.shape)), out)
+
+
+def _scatter(program: Program, node: Node, x: Value, window: Window, out: Value) -> None:
+    """Every element times a kernel, added to the result where it goes, tap by tap; what is cut is computed too."""
+    weights, groups = program.value(node.inputs[1]), node.integer("group", 1)
+    extents, taps, rows = x.shape[2:], math.prod(window.kernel), weights.shape[0] // groups
+    turned = program.scratch(x.dtype, (groups, math.prod(weights.shape[1:]), rows))
+    program.copy(node, weights.reshaped((groups, rows, turned.shape[1])).view().permuted((0, 2, 1)), turned)
+    products = program.scratch(x.dtype, (x.shape[0], *turned.shape[:2], math.prod(extents)))
+    multiply(program, node, turned, x.reshaped((x.shape[0], groups, rows, products.shape[3])), products)
+    terms = products.reshaped((*out.shape[:2], taps, *extents)).view()
+
+    before = [max(-begin, 0) for begin in window.begins]
+    starts = [begin + more for begin, more in zip(window.begins, before, strict=True)]
+    reach = [(n - 1) * stride + span for n, stride, span in zip(extents, window.strides, window.spans, strict=True)]
+    sides = zip(before, reach, starts, window.output, strict=True)
+    whole = program.scratch(x.dtype, (*out.shape[:2], *(max(a + n, start + m) for a, n, start, m in sides)))
+    fill(program, node, whole, 0.0)
+    shape, steps = (*out.shape[:2], *extents), (1, 1, *window.strides)
+    for index, tap in enumerate(np.ndindex(*window.kernel)):
+        at = [a + t * dilation for a, t, dilation in zip(before, tap, window.dilations, strict=True)]
+        place = whole.view().slices([0, 0, *at], shape, steps)
+        held, term = program.scratch(x.dtype, shape), program.scratch(x.dtype, shape)
+        program.copy(node, place, held)
+        program.copy(node, terms.part(2, index, 1), term.reshaped((*out.shape[:2], 1, *extents)))
+        program.copy(node, combine(program, node, "add", held, term), place)
+    sums = program.scratch(x.dtype, out.shape) if node.input(2) else out
+    program.copy(node, whole.view().slices([0, 0, *starts], out.shape, [1] * len(out.shape)), sums)
+    if node.input(2):
+        combine(program, node, "add", sums, _per_channel(program.value(node.input(2)), out), out)
 
 
 def _spread(program: Program, node: Node, x: Value, window: Window) -> tuple[Value, Window]:
@@ -83,19 +120,10 @@ def _spread(program: Program, node: Node, x: Value, window: Window) -> tuple[Val
     return spread, Window(window.kernel, ones, window.dilations, tuple(begins), tuple(ends), tuple(output))
 
 
-def _turned(program: Program, node: Node) -> Array | Value:
+def _turned(program: Program, node: Node, weights: Array) -> Array:
     """Kernels mirrored, output channels first."""
-    known, groups = program.known(node.inputs[1]), node.integer("group", 1)
-    if known is not None:
-        return program.packer.derived(known, f"turned in {groups}", lambda weights: _mirrored(weights, groups))
-    weights = program.value(node.inputs[1])
-    channels, filters, *kernel = weights.shape
-    out = program.scratch(weights.dtype, (groups * filters, channels // groups, *kernel))
-    split = weights.reshaped((groups, channels // groups, filters, *kernel)).view()
-    starts, steps = [0, 0, 0, *(extent - 1 for extent in kernel)], [1, 1, 1, *[-1] * len(kernel)]
-    view = split.slices(starts, split.shape, steps).permuted((0, 2, 1, *range(3, 3 + len(kernel))))
-    program.copy(node, view, out.reshaped(view.shape))
-    return out
+    groups = node.integer("group", 1)
+    return program.packer.derived(weights, f"turned in {groups}", lambda weights: _mirrored(weights, groups))
 
 
 def _mirrored(weights: Array, groups: int) -> Array:
@@ -105,11 +133,17 @@ def _mirrored(weights: Array, groups: int) -> Array:
 
 
 def _convolve(program: Program, node: Node, x: Value, weights: Array | Value, window: Window, out: Value) -> None:
-    """A convolution of float32 plus the node's bias, which is part of it if both are known."""
+    """A convolution of float32 plus the node's bias, which is part of it if both are known.
+
+    Without input channels or filters nothing is added up.
+    """
     bias, groups = program.known(node.input(2)), node.integer("group", 1)
-    apart = bool(node.input(2)) and (bias is None or isinstance(weights, Value))
+    empty = isinstance(weights, np.ndarray) and not weights.size
+    apart = bool(node.input(2)) and (bias is None or empty or isinstance(weights, Value))
     sums = program.scratch(out.dtype, out.shape) if apart else out
-    if isinstance(weights, Value):
+    if empty:
+        fill(program, node, sums, 0.0)
+    elif isinstance(weights, Value):
         convolve_images(program, node, x, weights, window, sums, groups)
     else:
         epilogue = Epilogue(output="float32", bias=None if apart else bias)

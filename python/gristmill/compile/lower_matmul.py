@@ -56,7 +56,7 @@ def lower_byte_matmul(program: Program, node: Node) -> None:
 
 @lowers("QGemm")
 def lower_byte_gemm(program: Program, node: Node) -> None:
-    """The product of bytes plus a bias, requantized if there is a scale for that."""
+    """The product of bytes plus a bias, over the scale of the result if there is one; bytes if it has a zero point."""
     a, b = _factors(program, node, (node.inputs[0], node.inputs[3]))
     out = program.result(node.outputs[0])
     sums = program.scratch(INT32, out.shape)
@@ -65,24 +65,25 @@ def lower_byte_gemm(program: Program, node: Node) -> None:
         sums = combine(program, node, "add", sums, program.value(node.input(6)))
     alpha = program.constant(np.array(node.real("alpha", 1.0), np.float32))
     scales = [alpha, program.value(node.inputs[1]), program.value(node.inputs[4])]
-    if not node.input(7):
-        combine(program, node, "mul", cast(program, node, sums, FLOAT), _product(program, node, scales), out)
-        return
-    requantize(program, node, sums, [*scales, program.value(node.input(7))], number(program, node.input(8)), out)
+    divisor = program.value(node.input(7)) if node.input(7) else program.constant(np.array(1, np.float32))
+    if node.input(8):
+        requantize(program, node, sums, [*scales, divisor], number(program, node.input(8)), out)
+    else:
+        steps_of(program, node, sums, [*scales, divisor], out)
 
 
 def requantize(program: Program, node: Node, sums: Value, scales: list[Value], zero: Zero, out: Value) -> None:
-    """Sums times the product of all scales but the last, over the last, become bytes; float32, in that order."""
-    factor = combine(program, node, "div", _product(program, node, scales[:-1]), scales[-1])
-    steps = combine(program, node, "mul", cast(program, node, sums, FLOAT), factor)
-    store(program, node, steps, zero, out)
+    """The steps of sums become bytes."""
+    store(program, node, steps_of(program, node, sums, scales), zero, out)
 
 
-def _product(program: Program, node: Node, scales: list[Value]) -> Value:
+def steps_of(program: Program, node: Node, sums: Value, scales: list[Value], out: Value | None = None) -> Value:
+    """Sums times the product of all scales but the last, over the last; float32, in that order."""
     factor = scales[0]
-    for scale in scales[1:]:
+    for scale in scales[1:-1]:
         factor = combine(program, node, "mul", factor, scale)
-    return factor
+    factor = combine(program, node, "div", factor, scales[-1])
+    return combine(program, node, "mul", cast(program, node, sums, FLOAT), factor, out)
 
 
 def _multiply_bytes(program: Program, node: Node, a: Value, weights: str, out: Value, zeros: tuple[Zero, Zero]) -> None:

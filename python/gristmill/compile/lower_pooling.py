@@ -51,10 +51,15 @@ def _pool_places(program: Program, node: Node, window: Window) -> None:
 
 
 def _places(extents: tuple[int, ...], window: Window, column_major: bool) -> Array:
-    """The index within a plane that each tap of each window reads."""
+    """The index within a plane that each tap of each window reads; beyond the plane, that of the first within it.
+
+    Padding is the greatest only where nothing is greater than -inf: then the first element is.
+    """
     numbers = np.arange(math.prod(extents)).reshape(extents[::-1] if column_major else extents)
     plane = numbers.T if column_major else numbers
-    return np.ascontiguousarray(taps(plane[None, None], window, -1)).reshape(-1)
+    read = np.ascontiguousarray(taps(plane[None, None], window, -1)).reshape(-1, math.prod(window.kernel))
+    first = np.take_along_axis(read, np.argmax(read >= 0, axis=1)[:, None], 1)
+    return np.asarray(np.where(read < 0, first, read)).reshape(-1)
 
 
 @lowers("LpPool")

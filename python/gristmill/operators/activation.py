@@ -67,7 +67,7 @@ _CURVES: dict[str, Callable[[Node, Array], Array]] = {
     "Softsign": lambda node, x: x / (1 + np.abs(x)),
     "Swish": lambda node, x: x * sigmoid(node.real("alpha", 1.0) * x),
     "Tanh": lambda node, x: np.tanh(x),
-    "ThresholdedRelu": lambda node, x: np.where(x > node.real("alpha", 1.0), x, 0),
+    "ThresholdedRelu": lambda node, x: np.where((x > node.real("alpha", 1.0)) | np.isnan(x), x, 0),
 }
 
 

@@ -35,7 +35,7 @@ def check_bias(node: Node, bias: Known | None, channels: int) -> None:
 def convolve(x: Array, w: Array, window: Window, groups: int) -> Array:
     """Sums of products: float32 for float32, else exact in float64 for 8-bit integers."""
     kind = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-    matrices = w.astype(kind, copy=False).reshape(groups, w.shape[0] // groups, -1)
+    matrices = w.astype(kind, copy=False).reshape(groups, w.shape[0] // groups, math.prod(w.shape[1:]))
     spatial = len(window.kernel)
     order = (0, *range(1 + spatial, 1 + 2 * spatial), *range(1, 1 + spatial))
     result = np.empty((x.shape[0], w.shape[0], *window.output), kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -187,5 +188,13 @@ def _cast(node: Node, x: Known) -> TensorType:
 
 @operator("Cast", rule=_cast)
 def cast(node: Node, x: Array) -> Array:
-    """Another element type, as C converts."""
-    return x.astype(element_type(node, "to", 0))
+    """Another element type: integers wrap, reals are truncated to the nearest integer there is, NaN to 0."""
+    dtype = element_type(node, "to", 0)
+    return _truncated(x, dtype) if x.dtype.kind == "f" and dtype.kind in "iu" else x.astype(dtype)
+
+
+def _truncated(x: Array, dtype: np.dtype[Any]) -> Array:
+    bounds, real = np.iinfo(dtype), wide(x)
+    end = float(bounds.max) + (dtype.itemsize < 8)  # rounded to float64 it is 2^63 or 2^64 already
+    known = np.where((real > bounds.min - 1.0) & (real < end), real, 0.0).astype(dtype)
+    return np.asarray(np.where(real >= end, bounds.max, np.where(real <= bounds.min, bounds.min, known)), dtype)

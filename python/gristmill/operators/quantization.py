@@ -141,9 +141,13 @@ def _dynamic(node: Node, x: Known) -> list[TensorType]:
 
 @operator("DynamicQuantizeLinear", rule=_dynamic)
 def dynamic_quantize_linear(_node: Node, x: Array) -> tuple[Array, Array, Array]:
-    """uint8 integers with the scale and zero point that the range of x, with zero in it, asks for."""
-    zero = np.float32(0)
-    low, high = np.minimum(x.min(initial=zero), zero), np.maximum(x.max(initial=zero), zero)
-    scale = np.asarray((high - low) / np.float32(255)) if high > low else np.array(1, np.float32)
-    zero_point = np.asarray(np.clip(np.rint(-low / scale), 0, 255)).astype(np.uint8)
-    return quantize(x, scale, zero_point), scale, zero_point
+    """uint8 integers with the scale and zero point that the range of x, with zero in it and no NaN, asks for.
+
+    Of a range that float32 cannot hold, the scale is infinite; finite numbers become the zero point, others 0.
+    """
+    zero, bounds = np.float32(0), np.finfo(np.float32)
+    low, high = np.fmin.reduce(x, axis=None, initial=zero), np.fmax.reduce(x, axis=None, initial=zero)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = np.asarray(np.maximum((high - low) / np.float32(255), bounds.tiny)) if high > low else np.float32(1)
+        zero_point = np.asarray(255 if np.isneginf(low) else np.clip(np.rint(-low / scale), 0, 255)).astype(np.uint8)
+        return quantize(x, np.asarray(scale), zero_point), np.asarray(scale), zero_point

@@ -36,7 +36,9 @@ def check_qparams(node: Node, x: Known | None, scale: Known | None, zero: Known 
         raise node.error(f"a zero point of {zero.dtype.name} for {x.dtype.name}")
 
 
-def quantized_result(node: Node, x: Known, scale: Known, zero: Known | None, shape: tuple[int, ...]) -> TensorType:
+def quantized_result(
+    node: Node, x: Known, scale: Known | None, zero: Known | None, shape: tuple[int, ...]
+) -> TensorType:
     """The type of a result: that of its zero point."""
     check_qparams(node, None, scale, zero)
     kind = x.dtype if zero is None else zero.dtype
@@ -218,9 +220,8 @@ def _qgemm(
     check_qparams(node, b, b_scale, b_zero, shape[1])
     if c is not None and c.dtype != _INT32:
         raise node.error(f"C must be int32, got {c.dtype.name}")
-    if y_scale is None:
-        return TensorType(np.dtype(np.float32), shape)
-    return quantized_result(node, a, y_scale, y_zero, shape)
+    kind = quantized_result(node, a, y_scale, y_zero, shape)
+    return kind if y_zero is not None else TensorType(np.dtype(np.float32), shape)
 
 
 @operator("QGemm", rule=_qgemm)
@@ -236,12 +237,10 @@ def qgemm(
     y_scale: Array | None = None,
     y_zero: Array | None = None,
 ) -> Array:
-    """Gemm of integers: requantized, or in float32 if there is no scale for the result."""
+    """Gemm of integers, over the scale of the result if it has one: bytes if it has a zero point, else float32."""
     left = a.T if node.integer("transA", 0) else a
     right = b.T if node.integer("transB", 0) else b
     sums = _multiplied(left, right, a_zero, b_zero) + (0 if c is None else c)
     scale = np.float32(node.real("alpha", 1.0)) * single(a_scale) * single(b_scale)
-    if y_scale is None:
-        return np.asarray(sums.astype(np.float32) * scale)
-    zero = zero_of(a, y_zero)
-    return store(sums.astype(np.float32) * (scale / single(y_scale)), zero, zero.dtype)
+    steps = np.asarray(sums.astype(np.float32) * (scale if y_scale is None else scale / single(y_scale)))
+    return steps if y_zero is None else store(steps, single(y_zero), y_zero.dtype)

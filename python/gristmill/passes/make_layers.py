@@ -38,7 +38,7 @@ def _conv(editor: Editor, node: Node) -> Node | None:
     weights = editor.constant(node.inputs[1])
     if weights is None or not is_float(weights) or (node.input(2) and not is_float(editor.constant(node.input(2)))):
         return None
-    if weights.shape[2:] != (node.integers("kernel_shape") or weights.shape[2:]):
+    if not weights.size or weights.shape[2:] != (node.integers("kernel_shape") or weights.shape[2:]):
         return None
     return make(CONV, (node.inputs[0], node.inputs[1], node.input(2), ""), node, geometry(node))
 

@@ -119,7 +119,7 @@ def _convert(editor: Editor, node: Node) -> None:
     x = quantized(names[0], *map(editor.constant, names[1:3]))
     target = quantized(node.outputs[0], *map(editor.constant, names[6:8]))
     values, scale, zero = editor.constant(names[3]), editor.constant(names[4]), editor.constant(names[5])
-    if x is None or values is None or scale is None or (target is None and names[6]):
+    if x is None or values is None or scale is None or (target is None and (names[6] or names[7])):
         return
     if not is_plain(node) or (node.op != "QLinearConv" and values.ndim != 2):
         return

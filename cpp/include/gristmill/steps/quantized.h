@@ -30,7 +30,8 @@ StepPtr dequantize_step(const Tensor& x, const Tensor& out, const Quantization& 
 StepPtr requantize_step(const Tensor& x, const Tensor& out, const Quantization& quantization);
 
 /// f32 to u8 with a scale and zero point chosen from the range of x, zero included, in f32; these are written
-/// to two tensors of one element. A run throws Error(argument) if x holds NaN or infinity.
+/// to two tensors of one element. NaN has no part in the range. A range that f32 cannot hold has an infinite
+/// scale: finite numbers become the zero point, which is 255 if the least is -inf, else 0; others become 0.
 StepPtr dynamic_quantize_step(const Tensor& x, const Tensor& out, const Tensor& scale,
                               const Tensor& zero_point);
 
