@@ -18,7 +18,7 @@ import pytest
 import gristmill as gm
 from graphs import Network, random_feeds
 from gristmill import _core
-from gristmill.compile import Packer, compile_graph
+from gristmill.compile import Packer, compile_graph, selection
 from gristmill.compile.packer import DENSE, Choice, Layer, Packed, ZeroPattern
 from gristmill.compile.selection import Heuristic, Measured, fastest
 from gristmill.compile.timings import MOST_ENTRIES, Timings, cache_folder
@@ -115,6 +115,34 @@ def test_candidates_are_timed_once_and_kept(folder: Path) -> None:
     assert path.stat().st_mtime_ns == before
     gm.InferenceSession(graph, threads=1, select="heuristic").run(None, feeds)
     assert stored(folder) == first
+
+
+def test_timings_tell_shapes_and_functions_of_outputs_apart(folder: Path) -> None:
+    graph = quantized_graph()
+    for batch in (1, 2):
+        gm.InferenceSession(graph, threads=1).run(None, random_feeds(graph, n=batch))
+    assert len(stored(folder)) == 8
+    net = Network()
+    weights = pruned(net, 16, 16, 1, 1)
+    for activation in ("", "Sigmoid", "Tanh"):
+        net = Network()
+        y = net.add("Conv", net.input(1, 16, 6, 6), net.constant(weights))
+        graph = net.graph(net.add(activation, y) if activation else y)
+        gm.InferenceSession(graph, threads=1).run(None, random_feeds(graph))
+    found = [key for key in stored(folder) if "float32" in key]
+    assert len({key.split("activation=")[1].split()[0] for key in found}) == len(found) >= 2
+
+
+def test_beyond_the_seconds_of_a_plan_sparsity_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_PLAN_SECONDS", 1e-9)
+    graph = quantized_graph()
+    session = gm.InferenceSession(graph, threads=1)
+    for batch in (1, 2):
+        (x,) = random_feeds(graph, n=batch).values()
+        reasons = [step.choice for step in session.profile(x, runs=1).steps if step.macs]
+        assert reasons[1:] == ["by sparsity"] * 3
+        assert reasons[0] != "by sparsity"
+        assert len(stored(folder)) == batch
 
 
 @pytest.mark.parametrize("winner", ["dense", "quads", "blocks"])

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections import OrderedDict
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import gristmill as gm
 from graphs import Network, random_feeds
 from gristmill import reference
 from gristmill.artefact import save_artefact
+from gristmill.compile import CompiledGraph, compile_graph
 from gristmill.graph import Graph
 from gristmill.session import KEPT_PLANS
 
@@ -235,6 +237,14 @@ def test_profile_names_every_step() -> None:
         session.profile()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bounds_are_those_of_the_cores_and_the_element_type(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.profile._giga_macs", lambda _isa: (100.0, 10.0))
+    session = gm.InferenceSession(small_graph(), threads=threads)
+    steps = session.profile(random_feeds(small_graph(), n=1, h=4)["x"], runs=1).steps
+    assert [step.bound for step in steps if step.macs] == [10.0 * threads] * 2
+
+
 LONG_RUN = """
 import signal
 import numpy as np
@@ -302,6 +312,51 @@ def test_plans_are_kept_for_the_last_shapes_only() -> None:
     assert len(session._plans) == KEPT_PLANS
     feeds = random_feeds(small_graph(), n=1, h=4)
     assert_close(session.run(None, feeds), feeds)
+
+
+def test_threads_that_want_a_plan_at_once_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = gm.InferenceSession(small_graph(), threads=1)
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    compiled = []
+
+    def slowly(*arguments: Any) -> CompiledGraph:  # noqa: ANN401
+        compiled.append(threading.get_ident())
+        time.sleep(0.2)
+        return compile_graph(*arguments)
+
+    monkeypatch.setattr("gristmill.session.compile_graph", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        for results in pool.map(lambda _: made.run(None, feeds), range(3)):
+            assert_close(results, feeds)
+    assert len(compiled) == 1
+
+
+def test_a_plan_that_a_thread_has_found_is_not_dropped_meanwhile() -> None:
+    made = gm.InferenceSession(small_graph(), threads=1)
+    shapes = [random_feeds(small_graph(), n=1, h=h) for h in range(4, 5 + KEPT_PLANS)]
+    for feeds in shapes[:-1]:
+        made.run(None, feeds)
+    found, dropped = threading.Event(), threading.Event()
+
+    class Slow(OrderedDict[Any, Any]):
+        def get(self, key: object, default: object = None) -> object:
+            value = super().get(key, default)
+            if value is not None and not found.is_set():
+                found.set()
+                dropped.wait(0.5)
+            return value
+
+        def popitem(self, last: bool = True) -> tuple[Any, Any]:
+            item = super().popitem(last)
+            dropped.set()
+            return item
+
+    made._plans = Slow(made._plans)
+    with ThreadPoolExecutor(1) as pool:
+        oldest = pool.submit(made.run, None, shapes[0])
+        assert found.wait(10)
+        assert_close(made.run(None, shapes[-1]), shapes[-1])
+        assert_close(oldest.result(), shapes[0])
 
 
 def test_weights_are_packed_once_for_all_batches() -> None:

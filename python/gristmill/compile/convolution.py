@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gristmill import _core
 from gristmill.compile.packer import Layer
 from gristmill.compile.products import Zero, pad
 from gristmill.compile.program import Program, Value, View, dense_strides
+from gristmill.dense import Epilogue
 from gristmill.graph import Array, Node
 from gristmill.operators.spatial import Window
 
@@ -33,7 +33,7 @@ class Convolution:
     weights: Array
     window: Window
     groups: int
-    epilogue: _core.Epilogue
+    epilogue: Epilogue
     x_zero_point: Zero = 0
 
     def append(self, program: Program, node: Node, x: Value, out: Value, residual: Value | None = None) -> None:

@@ -147,7 +147,7 @@ def _convolve(program: Program, node: Node, x: Value, weights: Array | Value, wi
         convolve_images(program, node, x, weights, window, sums, groups)
     else:
         epilogue = Epilogue(output="float32", bias=None if apart else bias)
-        Convolution(weights, window, groups, epilogue._core).append(program, node, x, sums)
+        Convolution(weights, window, groups, epilogue).append(program, node, x, sums)
     if apart:
         combine(program, node, "add", sums, _per_channel(program.value(node.input(2)), out), out)
 
@@ -161,7 +161,7 @@ def _convolve_bytes(program: Program, node: Node, names: tuple[str, str], zeros:
         convolve_images(program, node, x, program.value(names[1]), window, out, groups, zeros)
         return
     weights = program.packer.derived(known, f"less {w_zero}", lambda _: moved)
-    Convolution(weights, window, groups, Epilogue(output="int32")._core, x_zero).append(program, node, x, out)
+    Convolution(weights, window, groups, Epilogue(output="int32"), x_zero).append(program, node, x, out)
 
 
 def _per_channel(values: Value, image: Value) -> Value:

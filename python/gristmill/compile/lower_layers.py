@@ -16,7 +16,7 @@ def lower_conv(program: Program, node: Node) -> None:
     """A convolution."""
     x, weights = program.value(node.inputs[0]), _weights(program, node)
     window = conv_window(node, program.type(node.inputs[0]), weights)
-    epilogue = epilogue_of(node, program.known(node.input(2)))._core
+    epilogue = epilogue_of(node, program.known(node.input(2)))
     convolution = Convolution(weights, window, node.integer("group", 1), epilogue, node.integer("x_zero_point", 0))
     residual = program.value(node.input(3)) if node.input(3) else None
     convolution.append(program, node, x, program.result(node.outputs[0]), residual)
@@ -28,7 +28,7 @@ def lower_linear(program: Program, node: Node) -> None:
     x, weights = program.value(node.inputs[0]), _weights(program, node)
     out = program.result(node.outputs[0])
     residual = [program.value(node.input(3))] if node.input(3) else []
-    epilogue = epilogue_of(node, program.known(node.input(2)))._core
+    epilogue = epilogue_of(node, program.known(node.input(2)))
     program.layer(node, Layer("linear", weights, {}, (x, out, *residual), epilogue, node.integer("x_zero_point", 0)))
 
 

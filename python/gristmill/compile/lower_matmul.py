@@ -95,7 +95,7 @@ def _multiply_bytes(program: Program, node: Node, a: Value, weights: str, out: V
         multiply(program, node, a, program.value(weights), out, zeros)
         return
     rows = program.packer.derived(known, f"rows less {b_zero}", lambda _: np.ascontiguousarray(moved.T))
-    program.layer(node, Layer("linear", rows, {}, (a, out), Epilogue(output="int32")._core, a_zero))
+    program.layer(node, Layer("linear", rows, {}, (a, out), Epilogue(output="int32"), a_zero))
 
 
 def _factors(program: Program, node: Node, names: tuple[str, ...]) -> list[Value]:

@@ -15,6 +15,7 @@ from gristmill.graph import Array
 
 if TYPE_CHECKING:
     from gristmill.compile.program import Value
+    from gristmill.dense import Epilogue
 
 Packed: TypeAlias = _core.PackedConv | _core.PackedLinear
 
@@ -44,7 +45,7 @@ class Layer:
     weights: Array
     options: Mapping[str, Any]
     tensors: tuple[Value, ...]
-    epilogue: _core.Epilogue
+    epilogue: Epilogue
     zero_point: Value | int
 
     @property

@@ -268,7 +268,7 @@ class Program:
         """Append a layer, its weights packed."""
         packed, self.choices[node.name] = self.packer.pack(layer)
         x, out, *residual = layer.tensors
-        arguments = (x, out, packed, layer.epilogue, layer.zero_point, *residual)
+        arguments = (x, out, packed, layer.epilogue._core, layer.zero_point, *residual)
         zero_point = [layer.zero_point] if isinstance(layer.zero_point, Value) else []
         self.steps.append(Step(layer.kind, node.name, arguments, (x, *zero_point, *residual), (out,)))
 

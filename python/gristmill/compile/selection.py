@@ -173,14 +173,17 @@ def _plan_of(layer: Layer, packed: Packed) -> _core.Plan:
     x, out, *residual = tensors
     zero_point = 0 if isinstance(layer.zero_point, Value) else layer.zero_point
     add = plan.conv if layer.kind == "conv" else plan.linear
-    add("layer", x, out, packed, layer.epilogue, zero_point, *residual)  # type: ignore[arg-type]
+    add("layer", x, out, packed, layer.epilogue._core, zero_point, *residual)  # type: ignore[arg-type]
     return plan
 
 
 def _signature(layer: Layer, threads: int, zeros: ZeroPattern) -> str:
-    """All that the time of a layer depends on, beside the machine."""
+    """All that the time of a layer depends on, beside the machine; a curve in its epilogue may take most of it."""
     tensors = [f"{value.dtype.name}{list(value.shape)}" for value in layer.tensors]
     options = [f"{name}={value}" for name, value in layer.options.items()]
     pattern = f"density={zeros.density:.2f}/{zeros.touched:.2f}"
     weights = f"{layer.weights.dtype.name}{list(layer.weights.shape)}"
-    return " ".join([layer.kind, *tensors, weights, *options, pattern, f"threads={threads}"])
+    residual = layer.epilogue.residual
+    functions = [layer.epilogue.activation.name, *([residual.activation.name] if residual is not None else [])]
+    ending = f"activation={'+'.join(functions)}"
+    return " ".join([layer.kind, *tensors, weights, *options, ending, pattern, f"threads={threads}"])
