@@ -212,3 +212,39 @@ def test_real_models_give_what_onnxruntime_gives(name: str) -> None:
     x = np.random.default_rng(0).random(shape, np.float32)
     (expected,) = exact_session(path).run(None, {info.name: x})
     np.testing.assert_allclose(result(loaded, **{info.name: x}), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "declared"),
+    [
+        ([2, 3], ([2, 3], "INT64")),
+        ([2, 3], ([2, 3, 1], "FLOAT")),
+        ([2, 3], (["n", 4], "FLOAT")),
+        (["n", 3], (["n", 3], "INT64")),
+        (["n", 3], (["n"], "FLOAT")),
+    ],
+)
+def test_outputs_declared_otherwise_are_refused(
+    inputs: list[int | str], declared: tuple[list[int | str], str], tmp_path: Path
+) -> None:
+    shape, kind = declared
+    path = tmp_path / "m.onnx"
+    output = value("y", shape, onnx.TensorProto.DataType.Value(kind))
+    path.write_bytes(model([node("Relu", "x")], [value("x", inputs)], [output]).SerializeToString())
+    with pytest.raises(gm.ModelFormatError, match=r"is declared as .* is computed; correct the declaration") as caught:
+        gm.InferenceSession(path)(np.ones((2, 3), np.float32))
+    assert (caught.value.file, caught.value.node) == (str(path), "y")
+    if "n" not in inputs:
+        with pytest.raises(gm.ModelFormatError, match="is declared as "):
+            gm.load(path)
+
+
+@pytest.mark.parametrize("declared", [["n", 3], ["rows", "columns"], [1, 3], None])
+def test_outputs_that_inputs_leave_open_are_not_refused(declared: list[int | str] | None) -> None:
+    made = model([node("Relu", "x")], [value("x", ["n", 3])], [value("y", declared)])
+    assert np.shape(gm.InferenceSession(made)(np.ones((2, 3), np.float32))) == (2, 3)
+
+
+def test_outputs_without_a_type_are_what_is_computed() -> None:
+    made = model([node("Shape", "x")], [value("x", [2, 3])], [onnx.ValueInfoProto(name="y")])
+    assert np.array_equal(gm.InferenceSession(made)(np.ones((2, 3), np.float32)), [2, 3])

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from gristmill.errors import ArgumentError, DTypeError, ShapeError
+from gristmill.errors import ArgumentError, DTypeError, ModelFormatError, ShapeError
 from gristmill.graph import Array, Graph, Node, ValueInfo, dtype_text
-from gristmill.operators import Known, find
+from gristmill.operators import Known, TensorType, find
 
-__all__ = ["check_input", "infer", "run"]
+__all__ = ["check_input", "check_outputs", "infer", "run"]
 
 #: Values up to this size are computed by :func:`infer` where all that they depend on is known.
 KNOWN_BYTES = 1 << 20
@@ -118,6 +118,30 @@ def check_input(info: ValueInfo, value: Array) -> None:
     )
     if not fits:
         raise ShapeError(f"expected shape [{', '.join(map(str, info.shape))}], got {list(value.shape)}", node=info.name)
+
+
+def check_outputs(graph: Graph, known: Mapping[str, Known]) -> None:
+    """Refuse a graph that declares an output otherwise than :func:`infer` or a compiled plan found it to be.
+
+    Outputs of unknown rank declare nothing. Extents count where those of all inputs are numbers: a file whose inputs
+    were opened for other batches often keeps the old batch in its outputs.
+
+    Raises:
+        ModelFormatError: Naming the output.
+    """
+    is_fixed = all(isinstance(extent, int) for info in graph.inputs for extent in info.shape or ("",))
+    for info in graph.outputs:
+        if info.shape is None:
+            continue
+        found = known[info.name]
+        fits = len(info.shape) == found.ndim and all(
+            isinstance(extent, str) or extent == actual or not is_fixed
+            for extent, actual in zip(info.shape, found.shape, strict=True)
+        )
+        if info.dtype != found.dtype or not fits:
+            declared, computed = ValueInfo("", info.dtype, info.shape), TensorType(found.dtype, found.shape)
+            reason = f"is declared as {str(declared)[2:]}, but {computed} is computed; correct the declaration"
+            raise ModelFormatError(reason, node=info.name)
 
 
 def _check_names(graph: Graph, feeds: Mapping[str, object]) -> None:

@@ -27,6 +27,7 @@ from gristmill.model import Model
 from gristmill.operators import Known, TensorType
 from gristmill.passes import simplify
 from gristmill.profile import Profile, profile_plan
+from gristmill.reference import check_outputs
 
 __all__ = ["InferenceSession", "TensorInfo"]
 
@@ -255,6 +256,7 @@ class InferenceSession:
         cache = Cache.of_machine(self._threads or _core.get_num_threads())
         with errors_at(file=self._file):
             compiled = compile_graph(self._simple, known, self._packer, cache)
+            check_outputs(self._graph, compiled.types)
         with self._lock:
             self._plans[key] = compiled
             if len(self._plans) > KEPT_PLANS:

@@ -19,7 +19,7 @@ from gristmill.loaders import onnx
 from gristmill.loaders.source import Given, Source, open_source
 from gristmill.model import Model
 from gristmill.operators import TensorType
-from gristmill.reference import infer
+from gristmill.reference import check_outputs, infer
 from gristmill.report import Report
 
 __all__ = ["FORMATS", "Format", "load"]
@@ -128,4 +128,4 @@ def _check_shapes(graph: Graph) -> None:
             return
         types[info.name] = TensorType(info.dtype, shape)
     with suppress(UnsupportedOpError):
-        infer(graph, types)
+        check_outputs(graph, infer(graph, types))
