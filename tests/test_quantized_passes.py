@@ -296,3 +296,42 @@ def test_operators_on_bytes_refuse_scales_that_are_no_steps(op: str, scale: floa
     graph = net.graph(net.add(op, layer, *x_map, x, *x_map, *y_map), dtype=np.uint8)
     with pytest.raises(UnsupportedOpError, match=f"{op}: a scale of {scale:g}; scales must be finite and greater than"):
         run_plan(graph, random_feeds(graph, n=2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("written", [True, False])
+def test_integers_without_a_zero_point_are_of_the_type_that_they_have(dtype: type, written: bool) -> None:
+    net = QuantizedNetwork()
+    net.dtype = np.dtype(dtype)
+    x = net.quantize(net.input("n", 4, 6, 6), 0.5, 3) if written else net.input("n", 4, 6, 6, dtype=dtype)
+    x = net.add("MaxPool", x, kernel_shape=(2, 2))
+    moved = net.add("Transpose", net.add("DequantizeLinear", x, net.constant(0.5)), perm=(0, 1, 3, 2))
+    net.dtype = np.dtype(np.uint8)
+    outputs = [
+        net.quantize(net.add("Relu", moved), 0.25, 3),
+        net.quantize(net.add("Add", moved, moved), 0.25, 3),
+        net.quantize(net.add("Concat", moved, moved, axis=1), 0.25, 3),
+        net.add("Pad", moved, net.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)),
+    ]
+    graph = net.graph(*outputs, dtype=np.float32)
+    left = fused(graph, n=2)
+    assert "Relu" not in ops(left)
+    assert "Lookup" in ops(left)
+    feeds = {name: value * 9 if value.dtype.kind == "f" else value for name, value in random_feeds(graph, n=2).items()}
+    wanted = reference.run(graph, feeds)
+    for info, value in zip(graph.outputs, run_plan(graph, feeds), strict=True):
+        np.testing.assert_array_equal(value, wanted[info.name], strict=True)
+
+
+@pytest.mark.parametrize("zero", [3, None])
+def test_bytes_of_a_type_that_is_not_seen_stay_as_they_are(zero: int | None) -> None:
+    """Only the zero point says whether what the run computes is int8 or uint8."""
+    net = QuantizedNetwork()
+    net.dtype = np.dtype(np.int8)
+    x = net.add("Cast", net.input("n", 6), to=3)
+    zeros = [net.constant(zero, np.int8)] if zero is not None else []
+    y = net.quantize(net.add("Relu", net.add("DequantizeLinear", x, net.constant(0.5), *zeros)), 0.25, 3)
+    graph = net.graph(y, dtype=np.int8)
+    assert ("Lookup" in ops(fused(graph, n=2))) == (zero is not None)
+    feeds = {"x": np.arange(-100, 100, 20, dtype=np.float32)[:6].reshape(1, 6)}
+    np.testing.assert_array_equal(run_plan(graph, feeds)[0], reference.run(graph, feeds)[y], strict=True)

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Editor:
         self._replacements = 0
         self._writer: dict[str, Node] = {}
         self._readers: dict[str, list[Node]] = defaultdict(list)
+        self._input_types = {info.name: info.dtype for info in graph.inputs}
         self._outputs = {info.name for info in graph.outputs}
         self._names = Names((*(info.name for info in graph.inputs), *graph.constants))
         self._changed = self._unswept = False
@@ -59,6 +60,10 @@ class Editor:
     def constant(self, name: str) -> Array | None:
         """The constant of that name."""
         return self._constants.get(name)
+
+    def input_type(self, name: str) -> np.dtype[Any] | None:
+        """The element type of a graph input."""
+        return self._input_types.get(name)
 
     def is_known(self, name: str) -> bool:
         """Whether an input is a constant, or left out."""

@@ -17,14 +17,10 @@ from gristmill.operators import find
 from gristmill.operators.quantization import dequantize, quantize
 from gristmill.operators.registry import Known, TensorType, operator
 from gristmill.passes.editor import Editor, make
-from gristmill.passes.quantized_values import Quantized, map_of, source_of, target_of
+from gristmill.passes.quantized_values import MOVES, Quantized, map_of, source_of, target_of
 
 LOOKUP = "Lookup"
 
-_MOVES = (
-    "DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Transpose",
-    "Unsqueeze",
-)  # fmt: skip
 _FUNCTIONS = (
     "Abs", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu", "Sigmoid",
     "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
@@ -52,7 +48,7 @@ def lookup(node: Node, x: Array) -> Array:
 
 def keep_bytes(editor: Editor) -> None:
     """Apply all of the above."""
-    for node in editor.nodes(*_MOVES):
+    for node in editor.nodes(*MOVES):
         _sink(editor, node)
     for node in editor.nodes(*_PAIRS, *_SINGLE, "Concat"):
         if node.op in _PAIRS:

@@ -12,6 +12,11 @@ from gristmill.operators.quantization import are_steps
 from gristmill.passes.editor import Editor
 
 BYTES = frozenset(map(np.dtype, (np.uint8, np.int8)))
+#: Operators that only move elements of their first input, or leave some out.
+MOVES = (
+    "DepthToSpace", "Flatten", "MaxPool", "Pad", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Transpose",
+    "Unsqueeze",
+)  # fmt: skip
 _NO_ZEROS = np.zeros(1, np.int8)
 
 
@@ -51,13 +56,25 @@ def target_of(editor: Editor, name: str) -> tuple[Node, Quantized] | None:
 
 def map_of(editor: Editor, node: Node, integers: str) -> Quantized | None:
     """The integers of a QuantizeLinear or DequantizeLinear, if they are bytes with one usual scale."""
-    scale, zero = editor.constant(node.inputs[1]), editor.constant(node.input(2))
-    if scale is None or scale.size != 1 or scale.dtype != np.float32 or (node.input(2) and zero is None):
+    scale = editor.constant(node.inputs[1])
+    if scale is None or scale.size != 1 or scale.dtype != np.float32:
         return None
-    if zero is None:
-        # Without a zero point the type is uint8, or that of constants, which are no activations.
-        zero = np.zeros(1, np.uint8) if not node.integer("output_dtype", 0) else None
+    zero = editor.constant(node.input(2)) if node.input(2) else _zero_of(editor, integers)
     return None if zero is None or zero.dtype not in BYTES else quantized(integers, scale, zero)
+
+
+def _zero_of(editor: Editor, integers: str) -> Array | None:
+    """The zero point of integers for which none is named: 0 of their type, where that is plain to see."""
+    while (writer := editor.writer(integers, *MOVES)) is not None:
+        integers = writer.inputs[0]
+    writer = editor.writer(integers)
+    if writer is None:
+        dtype = editor.input_type(integers)
+        return None if dtype is None else np.zeros(1, dtype)
+    if writer.op != "QuantizeLinear" or writer.integer("output_dtype", 0):
+        return None
+    zero = editor.constant(writer.input(2))
+    return np.zeros(1, np.uint8 if zero is None else zero.dtype) if zero is not None or not writer.input(2) else None
 
 
 def quantized(integers: str, scale: Array | None, zero: Array | None) -> Quantized | None:
