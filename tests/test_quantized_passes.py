@@ -335,3 +335,28 @@ def test_bytes_of_a_type_that_is_not_seen_stay_as_they_are(zero: int | None) -> 
     assert ("Lookup" in ops(fused(graph, n=2))) == (zero is not None)
     feeds = {"x": np.arange(-100, 100, 20, dtype=np.float32)[:6].reshape(1, 6)}
     np.testing.assert_array_equal(run_plan(graph, feeds)[0], reference.run(graph, feeds)[y], strict=True)
+
+
+@pytest.mark.parametrize("bias", [np.nan, np.inf, -1e30, 2.0**31 * 0.05 * 0.01])
+def test_layers_with_a_bias_beyond_int32_stay_real(bias: float) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 20, dtype=np.uint8), 0.05, 120)
+    values, scale = net.constant(net.random.integers(-127, 128, (2, 20)), np.int8), net.constant(0.01)
+    y = net.add("Gemm", x, net.add("DequantizeLinear", values, scale), net.constant([1.0, bias]), transB=1)
+    graph = net.graph(net.quantize(y, 0.1, 100), dtype=np.uint8)
+    feeds = random_feeds(graph, n=3)
+    (found,) = run_plan(graph, feeds)
+    np.testing.assert_array_equal(found[:, 1], 255 if bias > 0 else 0)
+    np.testing.assert_allclose(found, reference.run(graph, feeds)[graph.outputs[0].name].astype(float), atol=1)
+
+
+@pytest.mark.parametrize(("x_scale", "w_scale"), [(1e-30, 1e-30), (1e30, 1e30)])
+def test_layers_whose_scales_have_no_product_stay_real(x_scale: float, w_scale: float) -> None:
+    net = QuantizedNetwork()
+    x = net.dequantize(net.input("n", 4, dtype=np.uint8), x_scale, 120)
+    w = net.add("DequantizeLinear", net.constant(np.eye(4), np.int8), net.constant(w_scale))
+    graph = net.graph(net.add("Gemm", x, w, net.constant([1.0, 2, 3, 4]), transB=1))
+    feeds = {"x": np.full((1, 4), 121, np.uint8)}
+    (found,) = run_plan(graph, feeds)
+    np.testing.assert_array_equal(found, reference.run(graph, feeds)[graph.outputs[0].name])
+    assert np.isinf(found).all() or found.tolist() == [[1, 2, 3, 4]]

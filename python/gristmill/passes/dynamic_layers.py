@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gristmill.graph import Array, Attribute, Node
+from gristmill.graph import Attribute, Node
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.make_layers import geometry, is_plain
-from gristmill.passes.quantized_values import QuantizedWeights, layer_weights
+from gristmill.passes.quantized_values import QuantizedWeights, layer_weights, sums_fit
 
 #: Weights are unsigned as their inputs are: pairs of both kinds saturate in engines that use AVX2 without VNNI.
 _WEIGHT_ZERO = np.uint8(128)
@@ -25,7 +25,7 @@ def make_dynamic_layers(editor: Editor) -> None:
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
         source = _source(editor, node.inputs[0])
         weights = layer_weights(editor, node)
-        if source is not None and weights is not None and is_plain(node) and _sums_fit(weights.values):
+        if source is not None and weights is not None and is_plain(node) and sums_fit(weights.values):
             _replace(editor, node, source, weights)
 
 
@@ -34,12 +34,6 @@ def _source(editor: Editor, name: str) -> tuple[str, ...] | None:
     node = editor.writer(name, "DequantizeLinear")
     writer = None if node is None else editor.writer(node.inputs[0], "DynamicQuantizeLinear")
     return node.inputs if node is not None and writer is not None and node.inputs == writer.outputs else None
-
-
-def _sums_fit(values: Array) -> bool:
-    """Whether no sum of products with bytes leaves int32."""
-    rows = np.abs(values.reshape(len(values), -1).astype(np.int64)).sum(axis=1)
-    return bool((rows * 255 <= np.iinfo(np.int32).max).all())
 
 
 def _replace(editor: Editor, node: Node, source: Sequence[str], weights: QuantizedWeights) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gristmill.dense import Activation
 from gristmill.graph import Array, Attribute, Node
+from gristmill.operators.quantization import are_steps
 from gristmill.passes.editor import Editor, make
 from gristmill.passes.fuse_epilogues import activation_from
 from gristmill.passes.layers import CLAMPS, CONV, LINEAR, activation_attributes
@@ -23,6 +24,7 @@ from gristmill.passes.quantized_values import (
     layer_weights,
     quantized,
     source_of,
+    sums_fit,
     target_of,
 )
 
@@ -40,18 +42,21 @@ def _fuse_surrounded(editor: Editor, node: Node) -> None:
     weights = layer_weights(editor, node)
     if x is None or weights is None or not is_plain(node):
         return
-    bias = _bias(editor, node.input(2), x, weights) if node.input(2) else ""
-    if bias is None:
-        return
     last, activation, target = _output(editor, node)
+    if not are_steps(_factors(x, weights, target)):
+        return
+    steps = _bias(editor, node.input(2), x, weights) if node.input(2) else np.zeros(1)
+    if steps is None or not sums_fit(weights.values, steps):
+        return
+    bias = editor.add_constant(f"{node.input(2)}.steps", steps.astype(np.int32)) if node.input(2) else ""
     attributes = _attributes(node, x, weights, target, activation)
     op = CONV if node.op == "Conv" else LINEAR
     name = editor.add_constant(f"{node.inputs[1]}.bytes", weights.values)
     editor.replace(tuple(last), make(op, (x.name, name, bias, ""), last[-1], attributes))
 
 
-def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> str | None:
-    """The bias in steps of the sums, as the name of an int32 constant."""
+def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) -> Array | None:
+    """The bias in whole steps of the sums."""
     exact = x.scale * weights.scales
     node = editor.writer(name, "DequantizeLinear")
     values = editor.constant(name if node is None else node.inputs[0])
@@ -66,11 +71,9 @@ def _bias(editor: Editor, name: str, x: Quantized, weights: QuantizedWeights) ->
             return None
         given = scale.reshape(-1)
         if (given == exact).all() or (np.abs(given - step) <= 1e-5 * np.abs(step)).all():
-            return editor.add_constant(f"{name}.steps", values.reshape(-1))
+            return np.asarray(values.reshape(-1))
         real = values.reshape(-1).astype(np.float64) * given
-    steps = np.rint(np.divide(real, step, out=np.zeros_like(real), where=step != 0))
-    bounds = np.iinfo(np.int32)
-    return editor.add_constant(f"{name}.steps", np.clip(steps, bounds.min, bounds.max).astype(np.int32))
+    return np.asarray(np.rint(real / step))
 
 
 def _output(editor: Editor, node: Node) -> tuple[list[Node], Activation, Quantized | None]:
@@ -91,20 +94,27 @@ def _output(editor: Editor, node: Node) -> tuple[list[Node], Activation, Quantiz
 def _attributes(
     node: Node, x: Quantized, weights: QuantizedWeights, target: Quantized | None, activation: Activation
 ) -> dict[str, Attribute]:
-    step = x.scale * weights.scales
+    scale = _shortest(_factors(x, weights, target))
     attributes: dict[str, Attribute] = {"x_zero_point": x.zero_point}
     if node.op in {"Conv", "QLinearConv"}:
         attributes |= geometry(node)
     if activation.name != "none":
         attributes |= activation_attributes(activation)
     if target is None:
-        return attributes | {"scale": _shortest(step), "output": "float32"}
+        return attributes | {"scale": scale, "output": "float32"}
     return attributes | {
-        "scale": _shortest(step / target.scale),
+        "scale": scale,
         "output": target.dtype.name,
         "output_scale": float(target.scale),
         "zero_point": target.zero_point,
     }
+
+
+def _factors(x: Quantized, weights: QuantizedWeights, target: Quantized | None) -> Array:
+    """What brings the sums of each channel to reals, or to steps of the output."""
+    with np.errstate(over="ignore"):
+        step = np.asarray(x.scale * weights.scales)
+        return step if target is None else np.asarray(step / target.scale)
 
 
 def _shortest(scales: Array) -> Array:

@@ -130,6 +130,15 @@ def centred_weights(values: Array, scale: Array, zero: Array | None) -> Quantize
     return QuantizedWeights(moved, scale.reshape(-1) if scale.size == len(values) else np.full(len(values), scale))
 
 
+def sums_fit(values: Array, bias: Array | float = 0) -> bool:
+    """Whether no sum of products of weights with bytes, and of a bias for each output channel, leaves int32."""
+    room = np.iinfo(np.int32).max - np.abs(np.asarray(bias, np.float64))
+    if (room >= 128 * 255 * values[0].size).all():
+        return True
+    rows = np.abs(values.reshape(len(values), -1).astype(np.int64)).sum(axis=1)
+    return bool((rows * 255 <= room).all())
+
+
 def all_equal(values: Array) -> bool:
     """Whether a row of at least one element holds one number alone."""
     first = values[0]
