@@ -216,8 +216,8 @@ def test_lack_of_memory_is_one_line(
 
 def test_json_has_null_for_what_it_has_no_number_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     net = Network()
-    save_artefact(net.graph(net.add("Log", net.input("n"))), tmp_path / "m.grist")
-    np.save(tmp_path / "x.npy", np.array([-1, 0], np.float32))
+    save_artefact(net.graph(net.add("Neg", net.input("n"))), tmp_path / "m.grist")
+    np.save(tmp_path / "x.npy", np.array([np.inf, -np.inf], np.float32))
     command = ["run", str(tmp_path / "m.grist"), "--input", str(tmp_path / "x.npy"), "--seconds", "0", "--json"]
     assert main(command) == 0
     (figures,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["outputs"].values()
