@@ -6,6 +6,7 @@ accumulator ``clamp(round_half_even(acc * scale) + zero_point)``; NaN becomes th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,10 @@ def are_steps(scales: Array | float) -> bool:
 
     Other scales mean what arithmetic makes of them, as in ONNX Runtime, and nothing may be concluded from the integers.
     """
-    return bool(np.isfinite(scales).all() and np.greater(scales, 0).all())
+    values = np.asarray(scales)
+    if values.size == 1:
+        return 0 < float(values.item()) < math.inf
+    return bool(np.count_nonzero((values > 0) & (values < np.inf)) == values.size)
 
 
 def quantize(x: Array, scale: Array, zero_point: Array) -> Array:

@@ -29,6 +29,7 @@ from gristmill.passes.quantized_values import (
 )
 
 
+@np.errstate(over="ignore")
 def make_quantized_layers(editor: Editor) -> None:
     """Turn quantized Conv, Gemm, MatMul, QLinearConv, QLinearMatMul and QGemm with constant weights into layers."""
     for node in editor.nodes("Conv", "Gemm", "MatMul"):
@@ -43,13 +44,14 @@ def _fuse_surrounded(editor: Editor, node: Node) -> None:
     if x is None or weights is None or not is_plain(node):
         return
     last, activation, target = _output(editor, node)
-    if not are_steps(_factors(x, weights, target)):
+    factors = _factors(x, weights, target)
+    if not are_steps(factors):
         return
     steps = _bias(editor, node.input(2), x, weights) if node.input(2) else np.zeros(1)
     if steps is None or not sums_fit(weights.values, steps):
         return
     bias = editor.add_constant(f"{node.input(2)}.steps", steps.astype(np.int32)) if node.input(2) else ""
-    attributes = _attributes(node, x, weights, target, activation)
+    attributes = _attributes(node, x, factors, target, activation)
     op = CONV if node.op == "Conv" else LINEAR
     name = editor.add_constant(f"{node.inputs[1]}.bytes", weights.values)
     editor.replace(tuple(last), make(op, (x.name, name, bias, ""), last[-1], attributes))
@@ -92,9 +94,9 @@ def _output(editor: Editor, node: Node) -> tuple[list[Node], Activation, Quantiz
 
 
 def _attributes(
-    node: Node, x: Quantized, weights: QuantizedWeights, target: Quantized | None, activation: Activation
+    node: Node, x: Quantized, factors: Array, target: Quantized | None, activation: Activation
 ) -> dict[str, Attribute]:
-    scale = _shortest(_factors(x, weights, target))
+    scale = _shortest(factors)
     attributes: dict[str, Attribute] = {"x_zero_point": x.zero_point}
     if node.op in {"Conv", "QLinearConv"}:
         attributes |= geometry(node)
@@ -112,9 +114,8 @@ def _attributes(
 
 def _factors(x: Quantized, weights: QuantizedWeights, target: Quantized | None) -> Array:
     """What brings the sums of each channel to reals, or to steps of the output."""
-    with np.errstate(over="ignore"):
-        step = np.asarray(x.scale * weights.scales)
-        return step if target is None else np.asarray(step / target.scale)
+    step = np.asarray(x.scale * weights.scales)
+    return step if target is None else np.asarray(step / target.scale)
 
 
 def _shortest(scales: Array) -> Array:
@@ -138,7 +139,7 @@ def _convert(editor: Editor, node: Node) -> None:
     bias = names[8] if node.op != "QLinearMatMul" else ""
     if weights is None or (bias and editor.constant(bias) is None):
         return
-    attributes = _attributes(node, x, weights, target, Activation())
+    attributes = _attributes(node, x, _factors(x, weights, target), target, Activation())
     name = editor.add_constant(f"{names[3]}.bytes", weights.values)
     op = CONV if node.op == "QLinearConv" else LINEAR
     editor.replace(node, make(op, (x.name, name, bias, ""), node, attributes))
