@@ -134,11 +134,11 @@ def centred_weights(values: Array, scale: Array, zero: Array | None) -> Quantize
 
 def sums_fit(values: Array, bias: Array | float = 0) -> bool:
     """Whether no sum of products of weights with bytes, and of a bias for each output channel, leaves int32."""
-    bias = np.asarray(bias, np.float64)
-    if 128 * 255 * values[0].size <= _MOST - max(bias.max(), -bias.min()):
+    bias = np.abs(bias, dtype=np.float64)
+    if 128 * 255 * values[0].size <= _MOST - bias.max():
         return True
     rows = np.abs(values.reshape(len(values), -1).astype(np.int64)).sum(axis=1)
-    return bool((rows * 255 <= _MOST - np.abs(bias)).all())
+    return bool((rows * 255 <= _MOST - bias).all())
 
 
 def all_equal(values: Array) -> bool:
