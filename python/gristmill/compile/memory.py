@@ -76,12 +76,13 @@ def place(program: Program) -> int:
     for count, storage in enumerate(sorted(arena, key=lambda storage: (-storage.nbytes, lives[storage].first))):
         life = lives[storage]
         begins, ends, firsts, lasts = placed[:, :count]
-        beside = np.flatnonzero((firsts <= life.last) & (lasts >= life.first))
-        free = np.maximum.accumulate(np.append(0, ends[beside]))
-        gaps = np.flatnonzero(free[:-1] + storage.nbytes <= begins[beside])
+        beside = ((firsts <= life.last) & (lasts >= life.first)).nonzero()[0]
+        free = np.zeros(len(beside) + 1, np.int64)
+        np.maximum.accumulate(ends[beside], out=free[1:])
+        gaps = (free[:-1] + storage.nbytes <= begins[beside]).nonzero()[0]
         storage.offset = int(free[gaps[0] if gaps.size else -1])
         end = -(-(storage.offset + storage.nbytes) // ALIGNMENT) * ALIGNMENT
-        at = int(np.searchsorted(begins, storage.offset))
+        at = int(begins.searchsorted(storage.offset))
         placed[:, at + 1 : count + 1] = placed[:, at:count]
         placed[:, at] = storage.offset, end, life.first, life.last
     return int(placed[1].max(initial=0))
