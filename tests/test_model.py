@@ -77,6 +77,39 @@ def test_weights_belong_to_the_layer_that_multiplies_by_them() -> None:
     assert (layers["add"].weight, layers["add"].parameters, layers["add"].zeros) == ("", 3, 3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "attributes"),
+    [
+        ((2,), {"axis": 0}),
+        ((3, 1), {"axis": 1}),
+        ((3,), {"axis": 2}),
+        ((0,), {"axis": 0}),
+        ((3, 2), {"axis": 0}),
+        ((2, 2), {"axis": 0, "block_size": 3}),
+        ((3,), {"axis": 0, "block_size": 1}),
+        ((3, 2), {"axis": 0, "block_size": -1}),
+    ],
+)
+def test_zero_points_that_do_not_fit_are_refused(shape: tuple[int, ...], attributes: dict[str, int]) -> None:
+    builder = GraphBuilder()
+    x, zero = builder.input("x", np.float32, ("n", 3)), builder.constant("zero", np.ones(shape, np.int8))
+    scale, stored = builder.constant("scale", np.ones(shape, np.float32)), np.ones((3, 2), np.int8)
+    real = builder.add("DequantizeLinear", [builder.constant("w", stored), scale, zero], name="real", **attributes)
+    model = gm.Model(builder.build([builder.add("MatMul", [x, real])]))
+    with pytest.raises(gm.ModelFormatError, match="real: DequantizeLinear"):
+        model.layers()
+
+
+def test_zero_points_of_rows_and_columns_are_told_apart() -> None:
+    builder = GraphBuilder()
+    x, zeros = builder.input("x", np.uint8, ("n", 2)), builder.constant("zeros", np.array([1, 2], np.uint8))
+    w = builder.constant("w", np.array([[1, 1], [2, 3]], np.uint8))
+    columns = builder.add("MatMulInteger", [x, w, "", zeros], name="columns")
+    rows = builder.add("MatMulInteger", [w, builder.input("y", np.uint8, (2, "m")), zeros], name="rows")
+    model = gm.Model(builder.build([columns, rows], np.int32))
+    assert {layer.name: layer.zeros for layer in model.layers()} == {"columns": 1, "rows": 3}
+
+
 def test_the_summary_shows_layers_and_totals() -> None:
     text = repr(small())
     assert "4 layers, 84 parameters (42.9% zeros), 336 B" in text

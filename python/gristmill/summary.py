@@ -15,6 +15,7 @@ import numpy as np
 from gristmill.errors import ArgumentError, GristmillError
 from gristmill.graph import Array, Graph, Node
 from gristmill.operators import Known, TensorType
+from gristmill.operators.quantization import spread
 from gristmill.reference import infer
 
 __all__ = ["LayerSummary", "count_zeros", "is_weight", "output_shapes", "summarize"]
@@ -102,9 +103,18 @@ def count_zeros(values: Array) -> int:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The constant that holds a layer's weights, its zero points and their axis, and the values on the way."""
+    """The constant that holds a layer's weights, and the values on the way from there.
+
+    Attributes:
+        name: The constant.
+        reader: The node that reads the zero points.
+        zero: These; empty if they are 0.
+        axis: To which they belong.
+        path: The values on the way.
+    """
 
     name: str
+    reader: Node
     zero: str
     axis: int
     path: tuple[str, ...]
@@ -112,29 +122,22 @@ class _Stored:
     def zeros(self, graph: Graph) -> int:
         """How many weights stand for zero."""
         value, zero = graph.constants[self.name], graph.constants.get(self.zero)
-        if zero is not None and zero.size == 1:
-            zero = zero.reshape(())
-        elif zero is not None and zero.ndim == 1 and value.shape[self.axis] == zero.size:
-            zero = zero.reshape([-1 if axis == self.axis % value.ndim else 1 for axis in range(value.ndim)])
-        elif zero is not None:  # one for each block of weights
-            zero = np.repeat(zero, -(-value.shape[self.axis] // zero.shape[self.axis]), self.axis)
-            zero = zero.take(range(value.shape[self.axis]), self.axis)
-        return count_zeros(value if zero is None else value != zero)
+        return count_zeros(value if zero is None else value != spread(self.reader, zero, value, self.axis))
 
 
 def _stored_weights(node: Node, graph: Graph, writers: Mapping[str, Node]) -> _Stored | None:
     for place, zero_place in _OPERANDS.get(node.op, ()):
-        zero = node.input(zero_place) if zero_place is not None else ""
-        axis = 0 if node.op in {"QLinearConv", "ConvInteger"} else -1
+        reader, zero = node, node.input(zero_place) if zero_place is not None else ""
+        axis = 0 if node.op in {"QLinearConv", "ConvInteger"} else -2 if place == 0 else -1
         name, path = node.input(place), []
         while name in writers and (writers[name].op in _TURNING or writers[name].op == "DequantizeLinear"):
             writer = writers[name]
             if writer.op == "DequantizeLinear":
-                zero, axis = writer.input(2), writer.integer("axis", 1)
+                reader, zero, axis = writer, writer.input(2), writer.integer("axis", 1)
             path.append(name)
             name = writer.inputs[0]
         if name in graph.constants:
-            return _Stored(name, zero, axis, tuple(path))
+            return _Stored(name, reader, zero, axis, tuple(path))
     return None
 
 

@@ -74,17 +74,25 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
     return np.asarray(odd, np.float32)
 
 
-def spread(node: Node, values: Array, x: Known) -> Array:
-    """Scales or zero points shaped to broadcast against x: one, one per index of ``axis``, or one per block of it."""
-    block, axis = node.integer("block_size", 0), node.integer("axis", 1)
-    if block:
-        axis = normal_axis(node, axis, x.ndim)
-        return np.repeat(values, block, axis=axis)[tuple(slice(extent) for extent in x.shape)]
-    if values.size == 1:
+def spread(node: Node, values: Array, x: Known, axis: int | None = None) -> Array:
+    """Scales or zero points shaped to broadcast against x: one, one per index of ``axis``, or one per block of it.
+
+    Raises:
+        ModelFormatError: There are more or fewer of them.
+    """
+    block = node.integer("block_size", 0)
+    if not block and values.size == 1:
         return values.reshape(())
-    shape = [1] * x.ndim
-    shape[normal_axis(node, axis, x.ndim)] = -1
-    return values.reshape(shape)
+    axis = normal_axis(node, node.integer("axis", 1) if axis is None else axis, x.ndim)
+    if not block:
+        expected, found = [x.shape[axis]], [values.size]
+    else:
+        expected, found = [*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :]], [*values.shape]
+    if found != expected:
+        raise node.error(f"scales or zero points of shape {list(values.shape)} for {list(x.shape)}")
+    if block:
+        return np.repeat(values, block, axis=axis)[tuple(slice(extent) for extent in x.shape)]
+    return values.reshape([-1 if index == axis else 1 for index in range(x.ndim)])
 
 
 def _check_scale(node: Node, x: Known, scale: Known, zero_point: Known | None) -> None:
