@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gristmill.artefact.atomic_file import replace_file
 from gristmill.benchmark import TABLES, bench
 from gristmill.cli import options
 from gristmill.console import Console
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_writable(arguments.html)
     found = bench(arguments.tables, seconds=arguments.seconds, full=arguments.full)
     if arguments.html is not None:
-        arguments.html.write_text(found.html(), encoding="utf-8")
+        replace_file(arguments.html, [found.html().encode()])
     if arguments.json:
         options.print_json(found.document())
         return 0

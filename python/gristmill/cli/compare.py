@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gristmill.artefact.atomic_file import replace_file
 from gristmill.cli import options
 from gristmill.comparison import PEERS, compare
 from gristmill.console import Console
@@ -63,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         torch_program=arguments.torch,
     )
     if arguments.csv is not None:
-        arguments.csv.write_text(found.csv(), encoding="utf-8")
+        replace_file(arguments.csv, [found.csv().encode()])
     if arguments.html is not None:
-        arguments.html.write_text(found.html(), encoding="utf-8")
+        replace_file(arguments.html, [found.html().encode()])
     if arguments.json:
         options.print_json(found.document())
         return 0
