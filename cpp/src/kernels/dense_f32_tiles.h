@@ -23,6 +23,7 @@
 ///     kDepth       the most K of a slice
 ///     kNearDepth, kFarDepth   see DenseKernel
 ///     kCopies      whether lanes of a matrix are copied
+///     kFollowsRows    whether tiles of a short K follow their rows without residuals too
 ///     kDepthInPlace   without copies, kDepth for a matrix, whose rows may be of few of the cache's sets
 ///     kChunkBytes  of each operand, that stay in the second-level cache
 ///
@@ -140,10 +141,10 @@ class DenseF32 {
     }
   }
 
-  /// Whole blocks. Residuals come from far away: where K is too short to wait for them behind it, tiles
-  /// follow each other along their rows, which the hardware sees coming.
+  /// Whole blocks. Residuals, and lines of the output, come from far away: where K is too short to wait for
+  /// them behind it, tiles follow each other along their rows, which the hardware sees coming.
   void multiply_plain(std::size_t row, std::size_t row_end, std::size_t lane, std::size_t lane_end) const {
-    if (epilogue().residual != nullptr && depth_ <= kShortDepth) {
+    if ((Level::kFollowsRows || epilogue().residual != nullptr) && depth_ <= kShortDepth) {
       for (std::size_t r = row; r < row_end; r += kRowBlock)
         multiply_blocks<true>(r, lane, (lane_end - lane) / kLaneBlock);
     } else {

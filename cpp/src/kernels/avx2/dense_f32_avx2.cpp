@@ -21,6 +21,7 @@ struct Avx2 {
   static constexpr std::size_t kDepth = 1152;
   static constexpr std::size_t kNearDepth = kDepth, kFarDepth = kDepth;
   static constexpr bool kCopies = true;
+  static constexpr bool kFollowsRows = true;
   static constexpr std::size_t kChunkBytes = 128 * 1024;
   static constexpr bool kBroadcastsMemory = true;
 

@@ -35,6 +35,7 @@ struct Avx512 {
   static constexpr std::size_t kDepthInPlace = 160;
   static constexpr std::size_t kNearDepth = 192, kFarDepth = 256;
   static constexpr bool kCopies = false;
+  static constexpr bool kFollowsRows = false;
   static constexpr std::size_t kChunkBytes = 256 * 1024;
   static constexpr bool kBroadcastsMemory = true;
 

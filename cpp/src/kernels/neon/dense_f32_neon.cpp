@@ -49,6 +49,7 @@ struct Neon {
   static constexpr std::size_t kDepthInPlace = 320;
   static constexpr std::size_t kNearDepth = 192, kFarDepth = 256;
   static constexpr bool kCopies = false;
+  static constexpr bool kFollowsRows = false;
   static constexpr std::size_t kChunkBytes = 128 * 1024;
   static constexpr bool kBroadcastsMemory = false;
 
