@@ -80,6 +80,15 @@ def random_feeds(graph: Graph, seed: int = 0, **extents: int) -> dict[str, Array
     return feeds
 
 
+def small_graph() -> Graph:
+    """A convolution and a layer behind it, of any batch and height, with two outputs."""
+    net = Network()
+    x = net.input("n", 3, "h", 8)
+    y = net.add("Relu", net.conv(x, 3, 4, 3))
+    pooled = net.add("Flatten", net.add("GlobalAveragePool", y))
+    return net.graph(net.add("Gemm", pooled, net.normal(5, 4), transB=1, name="logits"), y)
+
+
 def assert_same(left: Graph, right: Graph, feeds: dict[str, Array], tolerance: float = 1e-5) -> None:
     """Compare what two graphs compute."""
     expected, actual = reference.run(left, feeds), reference.run(right, feeds)

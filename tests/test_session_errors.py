@@ -1,4 +1,4 @@
-"""Errors of sessions name the file and the node, whether they come from loading, compiling, packing or running."""
+"""Errors of sessions name the file and the node, or the argument, wherever they come from: loading to running."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import pickle
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import gristmill as gm
+from graphs import Network, random_feeds, small_graph
 from gristmill.graph import Graph, GraphBuilder
+
+Array = npt.NDArray[Any]
 
 #: As many float32 as the largest tensor has.
 HUGE = (1 << 34) // 4
@@ -23,7 +27,7 @@ def saved(graph: Graph, path: Path) -> Path:
     return path
 
 
-def layer(op: str, shape: tuple[int | str, ...], dtype: npt.DTypeLike, weights: npt.NDArray[np.generic]) -> Graph:
+def layer(op: str, shape: tuple[int | str, ...], dtype: npt.DTypeLike, weights: Array) -> Graph:
     builder = GraphBuilder()
     x = builder.input("x", dtype, shape)
     return builder.build([builder.add(op, [x, builder.constant("w", weights)], name="the layer")])
@@ -118,3 +122,70 @@ def test_wide_borders_are_planned_soon(mode: str) -> None:
     found = session(values)
     assert time.perf_counter() - start < 1.5
     assert np.array_equal(found, np.pad(values, (2_000_000, 1_000_001), mode))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "kind", "message"),
+    [
+        ({}, gm.ArgumentError, r"x: nothing is given for this input: x: float32\[n, 3, h, 8\]"),
+        ({"x": [[1.0]]}, gm.DTypeError, "x: expected an array of float32, got list"),
+        ({"x": np.zeros((1, 3, 4, 8))}, gm.DTypeError, r"expected float32, got float64: pass x\.astype\(np\.float32\)"),
+        (
+            {"x": np.zeros((1, 3, 4, 8), np.dtype("f4").newbyteorder("S"))},
+            gm.DTypeError,
+            r"x: expected float32, got byte-swapped float32: pass x\.astype\(np\.float32\)",
+        ),
+        ([np.zeros((1, 3, 4, 8), "f4")], gm.ArgumentError, r"feeds: expected arrays by name, {'x': \.\.\.}, got list"),
+        (None, gm.ArgumentError, "feeds: expected arrays by name, .* got NoneType"),
+        ({"x": np.zeros((3, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[3, 4, 8\]"),
+        ({"x": np.zeros((1, 4, 4, 8), "f4")}, gm.ShapeError, r"x: expected shape \[n, 3, h, 8\], got \[1, 4, 4, 8\]"),
+        (
+            {"x": np.zeros((1, 3, 4, 8), "f4"), "z": 1},
+            gm.ArgumentError,
+            "z: there is no input of that name; there are: x",
+        ),
+    ],
+)
+def test_wrong_inputs_are_named(feeds: dict[str, Array], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        gm.InferenceSession(small_graph()).run(None, feeds)
+
+
+def test_wrong_outputs_and_options_are_named() -> None:
+    session = gm.InferenceSession(small_graph())
+    feeds = random_feeds(small_graph(), n=1, h=4)
+    with pytest.raises(gm.ArgumentError, match="y: there is no output of that name; there are: logits, Relu_0"):
+        session.run(["y"], feeds)
+    with pytest.raises(gm.ShapeError, match="output 0"):
+        session.run(None, feeds, out=[np.empty((1, 4), np.float32), None])
+    for out in (5, np.empty((1, 5), np.float32)):
+        with pytest.raises(gm.ArgumentError, match="out: expected a list with an array for each output, got"):
+            session.run(None, feeds, out=out)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"threads": 0}, gm.ArgumentError, "threads: expected a whole number of at least 1, got 0"),
+        ({"threads": True}, gm.ArgumentError, "threads: expected a whole number of at least 1, got True"),
+        ({"threads": 9999}, gm.ArgumentError, r"threads: must be in 1\.\.256, got 9999"),
+        ({"select": "random"}, gm.ArgumentError, "select: expected 'measure' or 'heuristic', got 'random'"),
+        ({"isa": "mmx"}, gm.IsaError, "isa: unknown level 'mmx'; choose one of: scalar"),
+        ({"isa": ""}, gm.IsaError, "isa: unknown level ''"),
+        ({"isa": 5}, gm.ArgumentError, "isa: expected the name of a level, got 5"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(
+    options: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    before = gm.get_isa()
+    with pytest.raises(kind, match=message):
+        gm.InferenceSession(small_graph(), **options)
+    assert gm.get_isa() == before
+
+
+def test_models_of_float64_are_refused_with_a_remedy() -> None:
+    net = Network()
+    graph = net.graph(net.add("Relu", net.input("n", 3, dtype=np.float64)))
+    with pytest.raises(gm.UnsupportedOpError, match=r"x: values of float64 cannot .*; export the model in float32"):
+        gm.InferenceSession(graph)

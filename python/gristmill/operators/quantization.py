@@ -74,24 +74,34 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
     return np.asarray(odd, np.float32)
 
 
+def _layout(node: Node, x: Known, axis: int | None = None) -> tuple[int, tuple[int, ...]]:
+    """The axis and the shape of scales that are more than one: one per index of the axis, or one per block of it."""
+    block = node.integer("block_size", 0)
+    axis = normal_axis(node, node.integer("axis", 1) if axis is None else axis, x.ndim)
+    if block < 0:
+        raise node.error(f"block_size must not be below zero, got {block}")
+    if not block:
+        return axis, (x.shape[axis],)
+    return axis, (*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :])
+
+
+def _is_single(node: Node, values: Known) -> bool:
+    return values.size == 1 and not node.integer("block_size", 0)
+
+
 def spread(node: Node, values: Array, x: Known, axis: int | None = None) -> Array:
     """Scales or zero points shaped to broadcast against x: one, one per index of ``axis``, or one per block of it.
 
     Raises:
         ModelFormatError: There are more or fewer of them.
     """
-    block = node.integer("block_size", 0)
-    if not block and values.size == 1:
+    if _is_single(node, values):
         return values.reshape(())
-    axis = normal_axis(node, node.integer("axis", 1) if axis is None else axis, x.ndim)
-    if not block:
-        expected, found = [x.shape[axis]], [values.size]
-    else:
-        expected, found = [*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :]], [*values.shape]
-    if found != expected:
-        raise node.error(f"scales or zero points of shape {list(values.shape)} for {list(x.shape)}")
-    if block:
-        return np.repeat(values, block, axis=axis)[tuple(slice(extent) for extent in x.shape)]
+    axis, expected = _layout(node, x, axis)
+    if values.size != math.prod(expected):
+        raise node.error(f"scales or zero points of shape {list(values.shape)}, expected {list(expected)}")
+    if block := node.integer("block_size", 0):
+        return np.repeat(values.reshape(expected), block, axis=axis)[tuple(slice(extent) for extent in x.shape)]
     return values.reshape([-1 if index == axis else 1 for index in range(x.ndim)])
 
 
@@ -99,13 +109,10 @@ def _check_scale(node: Node, x: Known, scale: Known, zero_point: Known | None) -
     require_float(node, scale)
     if zero_point is not None and zero_point.shape != scale.shape and zero_point.size != scale.size:
         raise node.error(f"scale of shape {list(scale.shape)}, but zero point of shape {list(zero_point.shape)}")
-    block = node.integer("block_size", 0)
-    if not block and scale.size == 1 and scale.ndim <= 1:
+    if _is_single(node, scale) and scale.ndim <= 1:
         return
-    axis = normal_axis(node, node.integer("axis", 1), x.ndim)
-    around = (x.shape[:axis], x.shape[axis + 1 :]) if block else ((), ())
-    expected = (*around[0], -(-x.shape[axis] // max(block, 1)), *around[1])
-    if block < 0 or scale.shape != expected:
+    _, expected = _layout(node, x)
+    if scale.shape != expected:
         raise node.error(f"scale of shape {list(scale.shape)}, expected {list(expected)} or a single number")
 
 
