@@ -5,9 +5,8 @@ Run with ``pytest bench/bench_dense.py``; ``python bench/dense_table.py`` prints
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 import peers
 from gristmill.benchmark import shapes
@@ -19,7 +18,7 @@ LAYERS = shapes.RESNET50[1:4] + shapes.MOBILENET_V1[1:3]
 @pytest.mark.parametrize("who", ["ours", "onnxruntime", "openvino"])
 @pytest.mark.parametrize("shape", LAYERS, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_convolution(benchmark: Any, dtype: str, shape: shapes.Conv, who: str) -> None:  # noqa: ANN401
+def test_convolution(benchmark: BenchmarkFixture, dtype: str, shape: shapes.Conv, who: str) -> None:
     benchmark.group = f"{dtype} {shape.name}"
     benchmark.extra_info["macs"] = shape.macs
     layer = Layer.random_s8(shape) if dtype == "int8" else Layer.random_f32(shape)
@@ -34,7 +33,7 @@ def test_convolution(benchmark: Any, dtype: str, shape: shapes.Conv, who: str) -
 
 @pytest.mark.parametrize("size", shapes.GEMM_SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("dtype", ["int8", "f32"])
-def test_product(benchmark: Any, dtype: str, size: tuple[int, int, int]) -> None:  # noqa: ANN401
+def test_product(benchmark: BenchmarkFixture, dtype: str, size: tuple[int, int, int]) -> None:
     benchmark.group = f"product {size}"
     call, giga_macs = gemm_calls(*size)[dtype]
     benchmark.extra_info["macs"] = giga_macs * 1e9

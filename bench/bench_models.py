@@ -6,9 +6,9 @@ Run with ``pytest bench/bench_models.py``; ``gristmill compare`` does it for any
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from gristmill.comparison import Candidate
 from gristmill.comparison.candidates import make_forms, peer_candidates
@@ -33,7 +33,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [1, 16])
-def test_digits(benchmark: Any, candidates: dict[str, Candidate], batch: int, name: str) -> None:  # noqa: ANN401
+def test_digits(benchmark: BenchmarkFixture, candidates: dict[str, Candidate], batch: int, name: str) -> None:
     benchmark.group = f"digits, batch {batch}"
     if name not in candidates:
         pytest.skip(f"{name.split(maxsplit=1)[0]} is not installed")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from bars import Bar, argument_parser, report
 from gristmill import _core, kernels
@@ -63,18 +63,18 @@ needs_two_cores = pytest.mark.skipif(kernels.cpu_info().usable_cores < 2, reason
 
 @needs_two_cores
 @pytest.mark.parametrize("tasks", [2, 64])
-def test_empty_section(benchmark: Any, tasks: int) -> None:  # noqa: ANN401
+def test_empty_section(benchmark: BenchmarkFixture, tasks: int) -> None:
     benchmark.extra_info["median_seconds"] = benchmark(empty_section_seconds, tasks)
 
 
 @needs_two_cores
-def test_meeting(benchmark: Any) -> None:  # noqa: ANN401
+def test_meeting(benchmark: BenchmarkFixture) -> None:
     benchmark.extra_info["median_seconds"] = benchmark(meeting_seconds)
 
 
 @needs_two_cores
 @pytest.mark.parametrize("rounds", [200, 2000, 20000])
-def test_compute_section(benchmark: Any, rounds: int) -> None:  # noqa: ANN401
+def test_compute_section(benchmark: BenchmarkFixture, rounds: int) -> None:
     benchmark.extra_info["scaling"] = scaling(rounds, turns=5)
     benchmark(_core.bench.time_compute_section, _TASKS, rounds, 2)
 

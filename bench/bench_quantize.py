@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from pytest_benchmark.fixture import BenchmarkFixture
 
 import peers
 from gristmill.benchmark.quantize import AXES, Call, Case, copies
@@ -51,7 +52,7 @@ def candidates(case: Case, op: str) -> dict[str, Call]:
 @pytest.mark.parametrize("axis", list(AXES.values()), ids=list(AXES))
 @pytest.mark.parametrize("shape", [SMALL, pytest.param(LARGE, marks=pytest.mark.full)], ids=["L2", "DRAM"])
 @pytest.mark.parametrize("op", ["quantize", "dequantize"])
-def test_quantize(benchmark: Any, op: str, shape: tuple[int, int], axis: int | None, who: str) -> None:  # noqa: ANN401
+def test_quantize(benchmark: BenchmarkFixture, op: str, shape: tuple[int, int], axis: int | None, who: str) -> None:
     benchmark.group = f"{op} {shape} axis {axis}"
     call = candidates(Case.random(shape, axis), op)[who]
     benchmark.extra_info["elements"] = shape[0] * shape[1]
