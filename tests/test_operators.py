@@ -74,6 +74,7 @@ REFUSED: list[tuple[str, Node, list[TensorType | Array | None]]] = [
     ("scales", node("Resize", 3), [f32(1, 1, 4, 4), None, np.array([1, 1, 0, 2], np.float32)]),
     ("scale of shape", node("QuantizeLinear", 2), [f32(2, 3), f32(2)]),
     ("zero point of int8", node("DequantizeLinear", 3), [np.zeros(3, np.uint8), f32(), np.zeros((), np.int8)]),
+    ("block_size must not", node("DequantizeLinear", 2, block_size=-1), [np.zeros((3, 0), np.int8), f32(3, 0)]),
     ("does not divide", node("DepthToSpace", blocksize=2), [f32(1, 6, 2, 2)]),
     ("element type 8", node("Cast", to=8), [f32(1)]),
 ]
